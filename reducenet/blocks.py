@@ -1,0 +1,114 @@
+"""The building blocks, with the article's names: a front (branch1, branch2 or a pair), then conv3, bn3, shortcut.
+
+    out = post(bn3(conv3(front(x))) + shortcut(x))
+
+`post` is a ReLU by default. The article's listing has none; without it nothing but BN and the addition stands between conv3 and the
+first convs of the next block, so half of the convs are linearly adjacent, and the student is no ResNet. `post_relu=False` gives the
+block as printed; which of the two is better is measured in `reports/tail`.
+"""
+
+from torch import Tensor, nn
+
+from reducenet.activation import LambdaReLU
+
+
+def conv3x3(in_planes: int, planes: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_planes, planes, 3, stride, padding=1, bias=False)
+
+
+def conv1x1(in_planes: int, planes: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_planes, planes, 1, stride, bias=False)
+
+
+class Block(nn.Module):
+    """What every block shares: conv3, bn3, the shortcut and the option of a final ReLU. Subclasses say what stands in front."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int = 1, *, post_relu: bool = True):
+        super().__init__()
+        self.conv3 = conv3x3(planes, planes)
+        self.bn3 = nn.BatchNorm2d(planes)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or in_planes != planes:
+            self.shortcut = nn.Sequential(conv1x1(in_planes, planes, stride), nn.BatchNorm2d(planes))
+        self.post = nn.ReLU() if post_relu else nn.Identity()
+
+    def front(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.post(self.bn3(self.conv3(self.front(x))) + self.shortcut(x))
+
+
+class PlainBlock(Block):
+    """The student: `front == branch2`, one conv3-BN-ReLU. With the final ReLU it is the basic block of ResNet."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int = 1, *, post_relu: bool = True):
+        super().__init__(in_planes, planes, stride, post_relu=post_relu)
+        self.branch2 = nn.Sequential(conv3x3(in_planes, planes, stride), nn.BatchNorm2d(planes), nn.ReLU())
+
+    def front(self, x: Tensor) -> Tensor:
+        return self.branch2(x)
+
+
+class ScalerBlock(Block):
+    """The teacher: `front == scaler * branch1 + branch2`, scaler a real factor.
+
+    branch1 is the bottleneck conv3(expand)-BN-ReLU-conv1(reduce)-BN-ReLU of inner width `expansion * planes`; at scaler 0 the block
+    is the student bitwise. Source: the article, "Further evolution: the scaler branch". Explained in notebook 03.
+    """
+
+    def __init__(self, in_planes, planes, stride=1, *, expansion: int = 1, scaler: float = 1.0, post_relu: bool = True):
+        super().__init__(in_planes, planes, stride, post_relu=post_relu)
+        self.scaler = scaler
+        wide = expansion * planes
+        self.branch1 = nn.Sequential(
+            conv3x3(in_planes, wide, stride), nn.BatchNorm2d(wide), nn.ReLU(),
+            conv1x1(wide, planes), nn.BatchNorm2d(planes), nn.ReLU())  # fmt: skip
+        self.branch2 = nn.Sequential(conv3x3(in_planes, planes, stride), nn.BatchNorm2d(planes), nn.ReLU())
+
+    def front(self, x: Tensor) -> Tensor:
+        return self.scaler * self.branch1(x) + self.branch2(x)
+
+    def extra_repr(self) -> str:
+        return f"scaler={self.scaler:g}"
+
+
+class PublishedBlock(Block):
+    """The block of the article's repository, which is not the article's: `front == act(branch1 + branch2)`, act a shared BN-ReLU.
+
+    branch1 ends without ReLU, branch2 is a bare conv3. There the scaler was a gate (1 keeps branch1, anything else drops it), so it
+    has none here: `drop_branch` is the gate. Source: repository ohmydroid/reducenet.
+    """
+
+    def __init__(self, in_planes, planes, stride=1, *, expansion: int = 1, post_relu: bool = True):
+        super().__init__(in_planes, planes, stride, post_relu=post_relu)
+        wide = expansion * planes
+        self.branch1 = nn.Sequential(
+            conv3x3(in_planes, wide, stride), nn.BatchNorm2d(wide), nn.ReLU(),
+            conv1x1(wide, planes), nn.BatchNorm2d(planes))  # fmt: skip
+        self.branch2 = conv3x3(in_planes, planes, stride)
+        self.act = nn.Sequential(nn.BatchNorm2d(planes), nn.ReLU())
+
+    def front(self, x: Tensor) -> Tensor:
+        return self.act(self.branch1(x) + self.branch2(x))
+
+
+class LambdaBlock(Block):
+    """The first ReduceNet: `front == relu(pair)`, pair = conv3(expand)-BN-LambdaReLU-conv1(reduce)-BN.
+
+    At lam 1 the pair is linear and `fuse` turns it into one conv3. Source: the article, "ReduceNet, corrected".
+    """
+
+    def __init__(self, in_planes, planes, stride=1, *, expansion: int = 1, lam: float = 0.0, post_relu: bool = True):
+        super().__init__(in_planes, planes, stride, post_relu=post_relu)
+        wide = expansion * planes
+        self.pair = nn.Sequential(
+            conv3x3(in_planes, wide, stride), nn.BatchNorm2d(wide), LambdaReLU(lam),
+            conv1x1(wide, planes), nn.BatchNorm2d(planes))  # fmt: skip
+        self.act = nn.ReLU()
+
+    def front(self, x: Tensor) -> Tensor:
+        return self.act(self.pair(x))
+
+
+BLOCKS = {"scaler": ScalerBlock, "plain": PlainBlock, "lambda": LambdaBlock, "published": PublishedBlock}

@@ -1,0 +1,96 @@
+"""What a network is worth and what it costs: accuracy, parameters, MACs, training MACs, latency.
+
+MACs are multiply-adds of convolutions and linear layers only, for one image; twice that in FLOPs.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from reducenet.data import Data, Split
+from reducenet.distill import cross_entropy
+
+LAYERS = (
+    "convolution",
+    "convolution_backward",
+    "addmm",
+    "mm",
+)  # a side branch in weight space is bmm, paid once a step: not counted
+
+
+@torch.no_grad()
+def logits(net: nn.Module, data: Data, split: Split, chunk: int = 500) -> Tensor:
+    """The logits of every image of `split`, [N, classes], in eval mode and in the dtype of the network."""
+    net = _eval(net)
+    like = next(net.parameters())
+    return torch.cat([net(data.normalise(part).to(like)) for part in split.images.split(chunk)])
+
+
+def correct(net: nn.Module, data: Data, split: Split) -> Tensor:
+    """Which images are classified correctly: bool [N]. Keep it, and two nets can be compared image by image."""
+    return logits(net, data, split).argmax(1) == split.labels
+
+
+def accuracy(net: nn.Module, data: Data, split: Split) -> float:
+    """Correct over all, in [0, 1]."""
+    return correct(net, data, split).double().mean().item()
+
+
+def parameters(net: nn.Module) -> int:
+    """Numbers that a deployed network has to store as parameters, BN's included, its statistics not."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
+    """MACs of one forward pass of one image of `shape` (C, H, W)."""
+    net = _eval(net)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(_zeros(net, 1, shape))
+    return _layer_flops(counter) // 2
+
+
+def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entropy, batch: int = 8) -> int:
+    """MACs that training spends on one image, counted on a real step: forward, gradients, and the teacher's forward where there is one.
+
+    Frozen layers save their weight gradients, and the layers below the lowest trainable one everything backward.
+    """
+    net = copy.deepcopy(net).train()
+    x = _zeros(net, batch, shape)
+    with FlopCounterMode(display=False) as counter:
+        value, _ = loss(net, x, torch.zeros(batch, dtype=torch.long, device=x.device))
+        value.backward()
+    return _layer_flops(counter) // 2 // batch
+
+
+def difference(a: nn.Module, b: nn.Module, data: Data, split: Split) -> float:
+    """`max |a(x) - b(x)|` over all logits of `split`, both nets in float64: the price of a move that calls itself exact."""
+    a, b = (copy.deepcopy(net).double() for net in (a, b))
+    return (logits(a, data, split) - logits(b, data, split)).abs().max().item()
+
+
+def latency(net: nn.Module, shape: tuple[int, int, int], batch: int = 1, threads: int = 1, seconds: float = 0.2) -> dict:
+    """Seconds of one forward pass in eval mode: median and interquartile range over at least `seconds` of runs."""
+    net = _eval(net)
+    x = _zeros(net, batch, shape)
+    with torch.no_grad():
+        timer = Timer("net(x)", globals={"net": net, "x": x}, num_threads=threads)
+        timer.timeit(3)  # warm up
+        timed = timer.blocked_autorange(min_run_time=seconds)
+    return {"median": timed.median, "iqr": timed.iqr, "batch": batch, "threads": threads}
+
+
+def _eval(net: nn.Module) -> nn.Module:
+    """The network itself if it is in eval mode, else a copy that is: measuring changes nothing."""
+    return copy.deepcopy(net).eval() if net.training else net
+
+
+def _zeros(net: nn.Module, batch: int, shape: tuple[int, int, int]) -> Tensor:
+    like = next(net.parameters())
+    return torch.zeros(batch, *shape, dtype=like.dtype, device=like.device)
+
+
+def _layer_flops(counter: FlopCounterMode) -> int:
+    return sum(flops for op, flops in counter.get_flop_counts()["Global"].items() if str(op).split(".")[-1] in LAYERS)

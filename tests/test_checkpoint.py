@@ -1,0 +1,60 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from reducenet.checkpoint import CheckpointError, chain_of, load, perform, save
+
+BUILD = {"build": dict(block="scaler", width=4, expansion=2, num_classes=4)}
+SENTENCES = [
+    [BUILD],
+    [BUILD, {"fit": {"epochs": 3}}, {"drop_branch": {}}, {"freeze": {"parts": ["classifier"]}}],
+    [BUILD, {"drop_branch": {}}, {"freeze": {"parts": ["all"]}}, {"attach": {"expansion": 2}}],
+    [BUILD, {"drop_branch": {}}, {"freeze": {"parts": ["all"]}}, {"attach": {"expansion": 2}}, {"fold": {}}],
+    [{"build": dict(BUILD["build"], block="lambda", lam=1.0)}, {"fuse": {}}],
+]
+
+
+def play(chain):
+    net = None
+    for move in chain:
+        if "fit" not in move:
+            net = perform(net if net is None else net.eval(), move, seed=3)
+    return net
+
+
+@pytest.mark.parametrize("chain", SENTENCES, ids=lambda chain: "-".join(next(iter(move)) for move in chain))
+def test_load_rebuilds_whatever_the_moves_made(chain, randomised, tmp_path):
+    net = play(chain)
+    randomised(net).float()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter) / 10)
+    save(net, tmp_path / "net.safetensors", chain, seed=3)
+    back = load(tmp_path / "net.safetensors")
+    x = torch.randn(2, 1, 12, 12)
+    assert torch.equal(back(x), net(x))
+    assert chain_of(tmp_path / "net.safetensors") == chain
+    assert [p.requires_grad for p in back.parameters()] == [p.requires_grad for p in net.parameters()]
+    assert [f.name for f in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_damaged_foreign_and_mismatched_files(tmp_path):
+    net, path = play([BUILD]), tmp_path / "net.safetensors"
+    save(net, path, [BUILD])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="net.safetensors: not a readable checkpoint") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load(tmp_path / "absent.safetensors")
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of reducenet"):
+        load(path)
+    save(net, path, [BUILD, {"drop_branch": {}}])
+    with pytest.raises(CheckpointError, match="do not fit the moves"):
+        load(path)
+
+
+def test_unknown_move():
+    with pytest.raises(ValueError, match="unknown move 'shrink'; known: build, fit, drop_branch"):
+        perform(None, {"shrink": {}})

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import nn
+
+from reducenet.data import load
+from reducenet.distill import soft_labels
+from reducenet.measure import accuracy, correct, difference, latency, macs, parameters, training_macs
+from reducenet.moves import attach, drop_branch, freeze, fuse
+from reducenet.net import build
+
+SMALL = dict(width=4, expansion=2, num_classes=4)
+
+
+def by_hand(net, shape):
+    """MACs from the shapes of the outputs: k k in out H W for a conv, in out for a linear layer."""
+    total, hooks = [], []
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d):
+            hooks.append(m.register_forward_hook(lambda m, _, out: total.append(m.weight.numel() * out.shape[2] * out.shape[3])))
+        elif isinstance(m, nn.Linear):
+            hooks.append(m.register_forward_hook(lambda m, _, out: total.append(m.weight.numel())))
+    net(torch.zeros(1, *shape))
+    for hook in hooks:
+        hook.remove()
+    return sum(total)
+
+
+@pytest.mark.parametrize("block", ["scaler", "plain", "published", "lambda"])
+def test_macs_equal_the_count_by_hand(block):
+    net = build(block, **SMALL)
+    assert macs(net, (1, 28, 28)) == by_hand(net, (1, 28, 28))
+    assert net.training  # measuring changed nothing
+
+
+def test_folding_bn_saves_no_macs_and_merging_a_pair_does():
+    net = build("lambda", lam=1.0, **SMALL).eval()
+    assert macs(fuse(net), (1, 28, 28)) == macs(build("plain", **SMALL), (1, 28, 28)) < macs(net, (1, 28, 28))
+
+
+def test_training_macs_of_a_plain_step_are_three_forwards_less_the_first_input_gradient():
+    net, shape = build("plain", **SMALL), (1, 28, 28)
+    stem = by_hand(net.stem, shape)
+    assert training_macs(net, shape) == 3 * macs(net, shape) - stem
+
+
+def test_training_macs_count_the_teacher_and_skip_the_frozen():
+    teacher, shape = build("scaler", **SMALL), (1, 28, 28)
+    student = drop_branch(teacher)
+    plain = training_macs(student, shape)
+    assert training_macs(student, shape, soft_labels(teacher)) == plain + macs(teacher, shape)
+    assert training_macs(freeze(student, "stem.*"), shape) < plain
+    side = training_macs(attach(freeze(student, "all")), shape)
+    assert macs(student, shape) < side < plain
+
+
+def test_accuracy_counts():
+    data = load("synthetic")
+    net = build("plain", **SMALL).eval()
+    hits = correct(net, data, data.test)
+    with torch.no_grad():
+        expected = [net(data.normalise(x[None])).argmax().item() == y for x, y in zip(*data.test, strict=True)]
+    assert hits.tolist() == expected
+    assert accuracy(net, data, data.test) == sum(expected) / len(expected)
+
+
+def test_difference_sees_a_changed_weight():
+    data, net = load("synthetic"), build("plain", **SMALL).eval()
+    other = build("plain", **SMALL).eval()
+    assert difference(net, other, data, data.val) == 0
+    with torch.no_grad():
+        other.classifier.bias[0] += 0.25
+    assert difference(net, other, data, data.val) == pytest.approx(0.25)
+
+
+def test_latency_is_a_median_with_its_spread():
+    timed = latency(build("plain", **SMALL), (1, 28, 28), batch=2, seconds=0.02)
+    assert timed["median"] > 0
+    assert timed["iqr"] >= 0
+    assert (timed["batch"], timed["threads"]) == (2, 1)
+
+
+def test_parameters():
+    assert parameters(nn.Sequential(nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3))) == 54 + 6

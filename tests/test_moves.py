@@ -1,0 +1,215 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from reducenet.activation import LambdaReLU
+from reducenet.data import load
+from reducenet.fuse import NotExact
+from reducenet.measure import parameters
+from reducenet.moves import FrozenBatchNorm2d, MoveError, attach, drop_branch, fold, freeze, fuse, linearise, reinit
+from reducenet.net import build
+from reducenet.train import fit
+
+SMALL = dict(width=4, expansion=2, num_classes=4)
+
+
+def state(net):
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def assert_untouched(net, before):
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_drop_branch_is_the_teacher_at_scaler_0(randomised, images):
+    x = images(1, 12)
+    teacher = randomised(build("scaler", **SMALL))
+    before = state(teacher)
+    student = drop_branch(teacher)
+    assert_untouched(teacher, before)
+    silent = randomised(build("scaler", scaler=0.0, **SMALL))
+    assert torch.equal(student(x), silent(x))
+    assert not torch.equal(student(x), teacher(x))
+    assert parameters(student) == parameters(build("plain", **SMALL))
+    with pytest.raises(MoveError, match="dropped already"):
+        drop_branch(student)
+
+
+def test_both_sizes_load_from_the_teachers_file():
+    teacher, student = build("scaler", **SMALL), build("plain", seed=9, **SMALL)
+    missing, unexpected = student.load_state_dict(teacher.state_dict(), strict=False)
+    assert missing == []
+    assert all(".branch1." in name for name in unexpected)
+
+
+@pytest.mark.parametrize("post_relu", [True, False])
+@pytest.mark.parametrize("block", ["scaler", "plain", "published", "lambda"])
+def test_fuse_is_exact_for_every_block(block, post_relu, randomised, images):
+    net = randomised(build(block, lam=1.0, post_relu=post_relu, **SMALL))
+    before = state(net)
+    fused = fuse(net)
+    assert_untouched(net, before)
+    for size in (5, 12, 13):
+        x = images(1, size)
+        assert (fused(x) - net(x)).abs().max() < 1e-10
+    if block != "published":  # its BN stands behind a sum
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+
+
+def test_fuse_makes_a_student_of_the_lambda_net(randomised):
+    net = randomised(build("lambda", lam=1.0, **SMALL))
+    convs = [m for m in fuse(net).modules() if isinstance(m, nn.Conv2d)]
+    plain = [m for m in build("plain", **SMALL).modules() if isinstance(m, nn.Conv2d)]
+    assert sorted(c.weight.shape for c in convs) == sorted(c.weight.shape for c in plain)
+
+
+def test_fuse_refuses_train_mode_and_lam_below_1(randomised, images):
+    with pytest.raises(NotExact, match="train mode"):
+        fuse(build("plain", **SMALL))
+    net = randomised(build("lambda", lam=0.3, **SMALL))
+    with pytest.raises(NotExact, match=r"lam = 0\.3"):
+        fuse(net)
+    x = images(1, 12)
+    assert (fuse(net, pairs=False)(x) - net(x)).abs().max() < 1e-10
+    linear = linearise(net)
+    assert (fuse(linear)(x) - linear(x)).abs().max() < 1e-10
+    assert (linear(x) - net(x)).abs().max() > 1e-3
+
+
+def test_linearise_chooses_by_name():
+    net = build("lambda", **SMALL)
+    one = linearise(net, "stage2.*")
+    assert sum(isinstance(m, LambdaReLU) for m in one.modules()) == 2
+    with pytest.raises(MoveError, match=r"stage1\.0\.pair\.2"):
+        linearise(net, "stage9.*")
+    with pytest.raises(MoveError, match="none"):
+        linearise(build("plain", **SMALL))
+
+
+def brute_force_branch(conv, branch, x):
+    """The two convolutions the side branch stands for, run one after the other."""
+    expand = nn.functional.conv2d(x, branch.expand, stride=conv.stride, padding=conv.padding)
+    return nn.functional.conv2d(expand, branch.reduce[:, :, None, None])
+
+
+def test_attach_starts_as_nothing_and_equals_two_convs(randomised, images):
+    net = randomised(freeze(build("plain", **SMALL), "all"))
+    with_branch = attach(net, expansion=3, seed=1)
+    x = images(1, 12)
+    assert torch.equal(with_branch(x), net(x))
+    trainable = [name for name, p in with_branch.named_parameters() if p.requires_grad]
+    assert len(trainable) == 6
+    assert all(name.endswith((".expand", ".reduce")) for name in trainable)
+
+    conv = with_branch.stage2[0].branch2[0]
+    branch = conv.parametrizations.weight[0]
+    nn.init.normal_(branch.reduce)
+    x = images(4, 9).requires_grad_()
+    base = nn.functional.conv2d(x, conv.parametrizations.weight.original, stride=conv.stride, padding=conv.padding)
+    weight_space, branch_space = conv(x), base + brute_force_branch(conv, branch, x)
+    torch.testing.assert_close(weight_space, branch_space, rtol=0, atol=1e-12)
+    weights = (branch.expand, branch.reduce, x)
+    for a, b in zip(*(torch.autograd.grad(out.square().sum(), weights) for out in (weight_space, branch_space)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_fold_is_exact_and_leaves_the_original_alone(randomised, images):
+    net = attach(randomised(freeze(build("plain", **SMALL), "all")), expansion=2)
+    for module in net.modules():
+        if hasattr(module, "reduce"):
+            nn.init.normal_(module.reduce)
+    x = images(1, 12)
+    before, expected = state(net), net(x)
+    folded = fold(net)
+    assert_untouched(net, before)
+    assert torch.equal(net(x), expected)
+    assert (folded(x) - expected).abs().max() < 1e-12
+    assert (fuse(net)(x) - expected).abs().max() < 1e-10
+    assert {type(m) for m in folded.modules()} == {type(m) for m in freeze(build("plain", **SMALL), "all").modules()}
+    with pytest.raises(MoveError, match="folded already"):
+        fold(folded)
+
+
+@pytest.mark.parametrize(
+    ("parts", "frozen"),
+    [
+        (["classifier"], {"classifier.weight", "classifier.bias"}),
+        (["classifier.weight"], {"classifier.weight"}),
+        (["classifier.bias"], {"classifier.bias"}),
+        (["conv3"], {f"stage{i}.0.conv3.weight" for i in (1, 2, 3)}),
+        (["bn.affine"], {"bn"}),
+        (["bn.statistics"], {"statistics"}),
+        (["stage1.*"], {"stage1"}),
+    ],
+)
+def test_freeze_holds_under_momentum_and_weight_decay(parts, frozen):
+    """Frozen means bit-identical after training; and what is not frozen really moves."""
+    net = freeze(build("plain", **SMALL), parts)
+    assert all(p.requires_grad for p in build("plain", **SMALL).parameters())
+    after = fit(net, load("synthetic"), epochs=1, device="cpu", progress=False).net.state_dict()
+    bns = [name for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    if frozen == {"bn"}:
+        frozen = {f"{name}.{p}" for name in bns for p in ("weight", "bias")}
+    elif frozen == {"statistics"}:
+        frozen = {f"{name}.{p}" for name in bns for p in ("running_mean", "running_var", "num_batches_tracked")}
+    elif frozen == {"stage1"}:
+        frozen = {name for name, _ in net.named_parameters() if name.startswith("stage1.")}
+    for name, before in net.state_dict().items():
+        assert torch.equal(before, after[name]) == (name in frozen), name
+
+
+def test_freeze_all_moves_nothing_but_the_side_branch():
+    net = attach(freeze(drop_branch(build("scaler", **SMALL)), "all"), expansion=1)
+    after = fit(net, load("synthetic"), epochs=1, device="cpu", progress=False).net.state_dict()
+    for name, before in net.state_dict().items():
+        assert torch.equal(before, after[name]) == (not name.endswith((".expand", ".reduce"))), name
+
+
+def test_frozen_statistics_normalise_in_train_mode_too(randomised, images):
+    net = randomised(build("plain", **SMALL))
+    frozen = freeze(net, "bn.statistics").train()
+    assert any(isinstance(m, FrozenBatchNorm2d) for m in frozen.modules())
+    x = images(1, 12)
+    torch.testing.assert_close(frozen(x), net(x), rtol=1e-12, atol=1e-12)
+    assert (fuse(frozen.eval())(x) - net(x)).abs().max() < 1e-10
+
+
+def test_reinit_changes_what_is_free_and_nothing_else():
+    net = freeze(build("plain", seed=0, **SMALL), ["classifier", "bn.statistics"])
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(0.5)
+    for bn in net.modules():
+        if isinstance(bn, nn.BatchNorm2d):
+            bn.running_mean.add_(0.5)
+    fresh = reinit(net, seed=0)
+    assert torch.equal(fresh.classifier.weight, net.classifier.weight)
+    assert torch.equal(fresh.stem[1].running_mean, net.stem[1].running_mean)
+    for name, p in fresh.named_parameters():
+        if not name.startswith("classifier"):
+            assert not torch.equal(p, net.get_parameter(name)), name
+    start = build("plain", seed=0, **SMALL)
+    assert not torch.equal(fresh.stem[0].weight, start.stem[0].weight)  # not the first draw again
+    only = reinit(net, "*.branch2.0", seed=0)
+    changed = {n for n, p in only.named_parameters() if not torch.equal(p, net.get_parameter(n))}
+    assert changed == {f"stage{i}.0.branch2.0.weight" for i in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("move", "message"),
+    [
+        (lambda net: freeze(net, "fc"), r"freeze: nothing here is called 'fc'; parts: all, classifier"),
+        (lambda net: attach(net, at="branch9"), r"attach: no plain conv .* matches 'branch9'; there are: stem\.0"),
+        (lambda net: attach(net, expansion=0), "at least 1"),
+        (lambda net: reinit(net, at="nothing"), "reinit: no module"),
+        (fold, "never attached"),
+    ],
+)
+def test_moves_that_do_not_apply(move, message):
+    net = build("plain", **SMALL)
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(MoveError, match=message):
+        move(net)
+    assert_untouched(net, before)

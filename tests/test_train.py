@@ -1,0 +1,115 @@
+import math
+
+import pytest
+import torch
+
+from reducenet.activation import LambdaReLU, slide
+from reducenet.data import load
+from reducenet.distill import cross_entropy
+from reducenet.measure import accuracy
+from reducenet.net import build
+from reducenet.train import SCHEDULES, DivergedError, fit
+
+SMALL = dict(width=4, expansion=2, num_classes=4)
+QUIET = dict(device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("synthetic")
+
+
+def test_learns_the_synthetic_classes(data):
+    start = build("scaler", **SMALL)
+    before = {name: t.clone() for name, t in start.state_dict().items()}
+    net, rows = fit(start, data, epochs=4, batch=32, **QUIET)
+    assert accuracy(net, data, data.test) > 0.9 > 0.5 > accuracy(start, data, data.test)
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert rows[-1]["val_accuracy"] == accuracy(net, data, data.val)
+    assert rows[0]["train_loss"] > rows[-1]["train_loss"]
+    assert all(torch.equal(before[name], t) for name, t in start.state_dict().items())
+
+
+def test_same_seed_same_weights_other_seed_other_weights(data):
+    torch.manual_seed(5)
+    one = fit(build("plain", **SMALL), data, epochs=1, seed=1, **QUIET).net.state_dict()
+    torch.manual_seed(6)
+    two = fit(build("plain", **SMALL), data, epochs=1, seed=1, **QUIET).net.state_dict()
+    other = fit(build("plain", **SMALL), data, epochs=1, seed=2, **QUIET).net.state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
+
+
+def test_one_step_is_nesterov_as_written(data):
+    """One step of the loop against the update rule by hand: g + wd w, v = g, w - lr (g + m v)."""
+    small = data.subset(32)
+    start = build("plain", **SMALL)
+    seen = []
+
+    def spy(net, x, y):
+        seen.append((x, y))
+        return cross_entropy(net, x, y)
+
+    after = fit(start, small, epochs=1, batch=32, lr=0.05, weight_decay=0.01, schedule="cosine", loss=spy, **QUIET).net
+    net = build("plain", **SMALL).train()
+    loss, _ = cross_entropy(net, *seen[0])
+    loss.backward()
+    for name, w in net.named_parameters():
+        g = w.grad + 0.01 * w.detach()
+        torch.testing.assert_close(after.get_parameter(name).detach(), w.detach() - 0.05 * (g + 0.9 * g), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_peak_at_1_and_end_at_0(name):
+    values = [SCHEDULES[name](i / 1000) for i in range(1001)]
+    assert max(values) == pytest.approx(1, abs=1e-3)
+    assert values[-1] == pytest.approx(0, abs=1e-9)
+    assert min(values) >= 0
+
+
+def test_hooks_run_at_every_step_and_the_slide_ends_linear(data):
+    seen = []
+    net, _ = fit(build("lambda", **SMALL), data, epochs=2, hooks=[slide("linear"), lambda net, p: seen.append(p)], **QUIET)
+    steps = 2 * math.ceil(512 / 128)
+    assert seen == pytest.approx([i / (steps - 1) for i in range(steps)])
+    assert all(m.lam == 1 for m in net.modules() if isinstance(m, LambdaReLU))
+
+
+def test_divergence_is_reported_with_the_epochs_before_it(data):
+    calls = []
+
+    def breaks(net, x, y):
+        loss, logits = cross_entropy(net, x, y)
+        calls.append(1)
+        return (loss * float("nan") if len(calls) > 5 else loss), logits
+
+    with pytest.raises(DivergedError, match="epoch 1.*smaller lr") as error:
+        fit(build("plain", **SMALL), data, epochs=3, loss=breaks, **QUIET)
+    assert len(error.value.rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"schedule": "step"}, "known: cosine, one-cycle"),
+        ({"epochs": 0}, "at least 1"),
+        ({"device": "cuda"}, "no CUDA device"),
+    ],
+)
+def test_bad_arguments(arguments, message, data):
+    if arguments.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ValueError, match=message):
+        fit(build("plain", **SMALL), data, **{"epochs": 1, "progress": False, **arguments})
+
+
+def test_nothing_to_train(data):
+    net = build("plain", **SMALL).requires_grad_(False)
+    with pytest.raises(ValueError, match="every parameter is frozen"):
+        fit(net, data, epochs=1, **QUIET)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_trains_in_mixed_precision(data):
+    net, _ = fit(build("scaler", **SMALL), data, epochs=4, batch=32, device="cuda", progress=False)
+    assert accuracy(net.cpu(), data, data.test) > 0.9
