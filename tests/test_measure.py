@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet.data import load
 from reducenet.distill import soft_labels
@@ -30,6 +31,14 @@ def test_macs_equal_the_count_by_hand(block):
     net = build(block, **SMALL)
     assert macs(net, (1, 28, 28)) == by_hand(net, (1, 28, 28))
     assert net.training  # measuring changed nothing
+
+
+def test_counts_agree_with_torchs_flop_counter():
+    for block in ("scaler", "lambda"):
+        net = build(block, **SMALL)
+        with FlopCounterMode(display=False) as counter:
+            net(torch.zeros(8, 1, 28, 28)).square().mean().backward()
+        assert training_macs(net, (1, 28, 28)) == counter.get_total_flops() // 2 // 8
 
 
 def test_folding_bn_saves_no_macs_and_merging_a_pair_does():

@@ -1,0 +1,94 @@
+"""Run a plan: skip what the store has, give the rest to one process (serial) or to one process a core (a Dask local cluster).
+
+State lives on disk, so a plan can be stopped anywhere and run again; every finished run is kept.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+
+from reducenet.study.execute import execute, pinned
+from reducenet.study.plan import Plan, Run
+from reducenet.study.progress import Progress
+from reducenet.study.store import Store
+
+
+def drive(plan: Plan, store: Store, workers: int | None = None, serial: bool = False, progress: Progress | None = None) -> dict[str, dict]:
+    """The status of every run of the plan, by key. Trains nothing that the store has; a run that failed before is tried again.
+
+    `workers` processes of `study.threads` threads each; by default one a core, and one alone on a GPU.
+    """
+    progress = progress or Progress(plan, store)
+    states = known(plan, store)
+    left = [run for run in plan.runs.values() if run.key not in states]
+    if not left:
+        return states
+    store.running()  # sweep away what dead processes left
+    with progress.over(states):
+        for status in _serial(left, store, states) if serial else _pool(left, store, states, plan, workers):
+            states[status["key"]] = status
+            progress.report(status)
+    return states
+
+
+def known(plan: Plan, store: Store) -> dict[str, dict]:
+    """The status of every run whose end is in the store; a run that goes on from one that diverged has diverged too."""
+    states: dict[str, dict] = {}
+    for key, run in plan.runs.items():
+        if result := store.result(key):
+            state, error = result["status"], ""
+        elif not run.exclusive and any(states.get(need, {}).get("state") == "diverged" for need in run.needs):
+            state, error = "diverged", "goes on from a run that diverged"
+        else:
+            continue
+        states[key] = {"key": key, "state": state, "seconds": 0.0, "error": error}
+    return states
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _serial(batch: list[Run], store: Store, states: dict[str, dict]) -> Iterator[dict]:
+    for run in batch:
+        yield execute(run, str(store.folder), [states[key] for key in run.needs])
+
+
+def _pool(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, workers: int | None) -> Iterator[dict]:
+    import dask
+    from distributed import Client, LocalCluster, as_completed
+    from distributed.scheduler import KilledWorker
+
+    study = plan.study
+    on_gpu = batch[0].parameters["device"] == "cuda"
+    count = workers or (1 if on_gpu else max(1, usable_cores() // study.threads))
+    # A daemon may not fork the kernels; Dask would leave its own thread settings behind in this process.
+    with dask.config.set({"distributed.worker.daemon": False}), pinned(study.threads):
+        cluster = LocalCluster(n_workers=min(count, len(batch)), threads_per_worker=1, processes=True, memory_limit=0, host="127.0.0.1",
+                               dashboard_address=None, silence_logs=logging.CRITICAL)  # fmt: skip
+        with cluster, Client(cluster) as client:
+            urgency = _longest_first(batch)
+            futures: dict = {}
+            for run in batch:  # every run comes after what it needs; one that times something, after all others
+                needs = [futures.get(key) or states[key] for key in run.needs]
+                others = list(futures.values()) if run.exclusive else []
+                futures[run.key] = client.submit(execute, run, str(store.folder), needs, others, key=f"{run.name}-{run.key}", pure=False,
+                                                 priority=urgency[run.key])  # fmt: skip
+            keys = {future.key: key for key, future in futures.items()}
+            for future in as_completed(futures.values()):
+                try:
+                    yield future.result()
+                except KilledWorker as error:
+                    yield {"key": keys[future.key], "state": "failed", "seconds": 0.0, "error": f"its process died: {error}"}
+
+
+def _longest_first(batch: list[Run]) -> dict[str, float]:
+    """Seed by seed, so that an interrupted study is balanced; within a seed, the run with the longest way to go first."""
+    ahead: dict[str, float] = {}
+    for run in reversed(batch):  # every run comes after what it needs
+        ahead.setdefault(run.key, 0)
+        ahead[run.key] += 1 + run.epochs
+        for key in run.needs:
+            ahead[key] = max(ahead.get(key, 0), ahead[run.key])
+    return {run.key: ahead[run.key] - 10_000 * run.parameters.get("seed", 0) for run in batch}

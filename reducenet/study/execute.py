@@ -1,0 +1,86 @@
+"""One run through papermill, in this process. Whatever happens, it comes back as a status; only `result.json` means success."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from reducenet.study.plan import Run
+from reducenet.study.store import Store
+
+PINNED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def pinned(threads: int, **more: str):
+    """An environment in which every executor gives the same numbers: threads and hash seed fixed; restored afterwards.
+
+    Dask tells malloc to hand memory back at every chance; training then spends its time on page faults (2.5 times slower), so not here.
+    """
+    fixed = dict.fromkeys(PINNED, str(threads)) | {
+        "PYTHONHASHSEED": "0",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **more,
+    }
+    before = {name: os.environ.get(name) for name in (*fixed, "MALLOC_TRIM_THRESHOLD_")}
+    os.environ.update(fixed)
+    os.environ.pop("MALLOC_TRIM_THRESHOLD_", None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def execute(run: Run, store_folder: str, upstream: list[dict] | None = None, others: object = None) -> dict:
+    """Run one notebook into the store. The status: {"key", "state": ok | diverged | failed | blocked, "seconds", "error"}.
+
+    `upstream` are the statuses of the runs it needs; if one of them has no network to go on from, this run is blocked.
+    `others` is for executors that start a run when its arguments are there.
+    """
+    store, start = Store(store_folder), time.monotonic()
+
+    def status(state: str, error: str = "") -> dict:
+        return {"key": run.key, "state": state, "seconds": time.monotonic() - start, "error": error}
+
+    troubled = {need["key"]: need["state"] for need in upstream or [] if need["state"] != "ok"}
+    if missing := [key for key, state in troubled.items() if state != "diverged"]:
+        return status("blocked", f"needs {', '.join(missing)}")
+    if troubled and not run.exclusive:  # what times the arms does without those that diverged
+        return status("diverged", f"needs {', '.join(troubled)}, which diverged")
+    if done := store.result(run.key):
+        return status(done["status"])
+    folder = store.begin(run.key)
+    error = _papermill(run, store, folder)
+    if error is None and not (folder / "result.json").is_file():
+        error = {"type": "NoResult", "message": "the notebook ended without writing result.json"}
+    if error is not None:
+        store.reject(run.key, folder, {"key": run.key, "name": run.name, **error})
+        return status("failed", f"{error['type']}: {error['message']}")
+    store.publish(run.key, folder)
+    return status(store.result(run.key)["status"])
+
+
+def _papermill(run: Run, store: Store, folder: Path) -> dict | None:
+    """Execute the notebook; None, or what went wrong: type, one-line message, cell."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from reducenet.study.kernels import ENVIRONMENT, SocketKernelManager
+
+    parameters = {**run.parameters, "key": run.key, "name": run.name, "store": str(store.folder), "out": str(folder)}
+    try:
+        with pinned(run.parameters["threads"], **ENVIRONMENT):
+            papermill.execute_notebook(
+                str(run.notebook.absolute()), str(folder / "run.ipynb"), parameters,
+                kernel_name="python3", progress_bar=False, cwd=str(folder), kernel_manager_class=SocketKernelManager)  # fmt: skip
+    except PapermillExecutionError as error:
+        return {"type": error.ename, "message": one_line(error.evalue), "cell": error.cell_index}
+    except Exception as error:  # a dead kernel, a time-out, a kernel that never started: each its own class
+        return {"type": type(error).__name__, "message": one_line(error), "cell": None}
+    return None
+
+
+def one_line(text: object) -> str:
+    return " ".join(str(text).split())[:500]

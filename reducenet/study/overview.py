@@ -1,0 +1,48 @@
+"""What `reducenet plan` and `reducenet status` print."""
+
+from rich.console import Console
+from rich.table import Table
+
+from reducenet.study.drive import known
+from reducenet.study.grammar import read
+from reducenet.study.plan import Plan, sentence
+from reducenet.study.store import Store
+
+
+def print_plan(plan: Plan, store: Store) -> None:
+    """Every arm as a sentence of moves, and how many runs are new. Shared beginnings count once, for the arm that comes first."""
+    study, chains = read(plan.path)
+    console = Console(highlight=False)
+    finished = known(plan, store)
+    table = Table(title=f"{plan.name}: {study.title}", title_justify="left")
+    for column in ("arm", "moves", "own runs", "to do"):
+        table.add_column(column, justify="right" if column in ("own runs", "to do") else "left", overflow="fold")
+    for arm in study.arms:
+        own = [run.key for run in plan.runs.values() if run.name.split("/")[0] == arm]
+        todo = len([key for key in own if key not in finished])
+        table.add_row(arm, sentence(chains[arm], {"build": study.build, "fit": study.fit}), str(len(own)), str(todo or ""))
+    console.print(table)
+    device = next(iter(plan.runs.values())).parameters["device"]
+    console.print(f"{study.seeds} seeds · {study.data} · {device}, {study.threads} thread{'s' * (study.threads > 1)} · "
+                  f"{len(plan.runs)} runs with the one that times the arms · {len(plan.runs) - len(finished)} to do")  # fmt: skip
+
+
+def print_status(plan: Plan, store: Store) -> int:
+    """Done, running, failed, left; a line for every failure. Returns the exit code: 1 where a run has failed."""
+    console = Console(highlight=False)
+    states, running, failures = known(plan, store), store.running(), []
+    counts = dict.fromkeys(("done", "running", "diverged", "failed", "left"), 0)
+    for key, run in plan.runs.items():
+        if key in states:
+            counts["done" if states[key]["state"] == "ok" else "diverged"] += 1
+        elif key in running:
+            counts["running"] += 1
+        elif failure := store.failure(key):
+            counts["failed"] += 1
+            failures.append(f"{run.name}: {failure['type']}: {failure['message']}; see {store.failed(key) / 'run.ipynb'}")
+        else:
+            counts["left"] += 1
+    console.print(f"{plan.name}: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
+    for line in failures:
+        console.print(line, soft_wrap=True)
+    return int(bool(failures))

@@ -1,0 +1,131 @@
+"""From chains to runs. A chain is cut after every fit; chains with the same beginning share its runs, so a teacher is trained once a seed.
+
+No one writes the graph: a run needs the run before it, its teacher's, and those that set its budget.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reducenet import datasets
+from reducenet.study import grammar, identity
+
+
+@dataclass(frozen=True)
+class Run:
+    """The unit of work: moves up to and including one fit (or the untrained end of a chain) in one notebook, one folder in the store."""
+
+    key: str
+    name: str  # "lora/s3": the first arm that passes here, and the seed
+    notebook: Path
+    parameters: dict = field(hash=False)
+    needs: tuple[str, ...]  # keys
+    epochs: int = 0
+    exclusive: bool = False  # runs alone: it times something
+
+
+@dataclass(frozen=True)
+class Plan:
+    study: grammar.Study
+    path: Path
+    runs: dict[str, Run]  # by key, every run after the runs it needs
+    ends: dict[tuple[str, int], str]  # (arm, seed) -> key of the arm's last run
+    latency: str  # key of the run that times the arms side by side
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    def ancestry(self, key: str) -> list[str]:
+        """`key` and every run it needs, each once: what an arm's ledger adds up."""
+        seen: dict[str, None] = {}
+
+        def visit(key: str) -> None:
+            for other in self.runs[key].needs:
+                visit(other)
+            seen[key] = None
+
+        visit(key)
+        return list(seen)
+
+    def arms_through(self, key: str) -> list[str]:
+        """The arms whose ledger holds this run."""
+        return sorted({arm for (arm, _), end in self.ends.items() if key in self.lineage(end)}, key=list(self.study.arms).index)
+
+    def lineage(self, key: str) -> list[str]:
+        """`ancestry`, without the runs that only set a budget."""
+        run, found = self.runs[key], []
+        for role in ("after", "teacher"):
+            if other := run.parameters.get(role):
+                found += [k for k in self.lineage(other) if k not in found]
+        return [*found, key]
+
+
+def plan(path: str | Path, device: str | None = None) -> Plan:
+    """The runs that the study in the file asks for. `StudyError` or `DataError`, one line, where it cannot be run."""
+    path = Path(path)
+    study, chains = grammar.read(path)
+    notebooks = {name: path.parent / f"{name}.ipynb" for name in ("fit", "latency")}
+    for notebook in notebooks.values():
+        if not notebook.is_file():
+            raise grammar.StudyError(f"{notebook}: the notebook that runs this study is missing; `python notebooks/build.py` makes it")
+    common = {"data": study.data, **identity.numerics(device or study.device, study.threads)}
+    torch_version = common.pop("torch")
+    code = [identity.core_code(), identity.notebook_code(notebooks["fit"]), datasets.fingerprint(study.data), torch_version]
+    runs: dict[str, Run] = {}
+    ends: dict[tuple[str, int], str] = {}
+
+    def end_of(arm: str, seed: int) -> str:
+        """Plan arm `arm`, and before it the arms it learns from; the key of its last run."""
+        if (arm, seed) in ends:
+            return ends[arm, seed]
+        before, stage = "", 0
+        for moves in _segments(chains[arm]):
+            fit = moves[-1].get("fit", {})
+            teacher = end_of(fit["teacher"], seed) if fit.get("teacher") else ""
+            budget = made.lineage(end_of(fit["cost_of"], seed)) if fit.get("cost_of") else []
+            parameters = dict(moves=moves, seed=seed, stage=stage, after=before, teacher=teacher, budget=budget, **common)
+            key = identity.key(**parameters, code=code)
+            needs = tuple(dict.fromkeys(k for k in (before, teacher, *budget) if k))
+            if key not in runs:
+                runs[key] = Run(key, f"{arm}/s{seed}", notebooks["fit"], parameters, needs, fit.get("epochs") or 0)
+            before, stage = key, stage + bool(fit)
+        ends[arm, seed] = before
+        return before
+
+    made = Plan(study, path, runs, ends, "")
+    for seed in range(study.first_seed, study.first_seed + study.seeds):
+        for arm in study.arms:
+            end_of(arm, seed)
+    arms = {arm: ends[arm, study.first_seed] for arm in study.arms}
+    parameters = dict(arms=arms, **common)
+    key = identity.key(**parameters, code=[*code, identity.notebook_code(notebooks["latency"])])
+    runs[key] = Run(key, "latency", notebooks["latency"], parameters, tuple(dict.fromkeys(arms.values())), exclusive=True)
+    return Plan(study, path, runs, ends, key)
+
+
+def _segments(chain: list[dict]) -> list[list[dict]]:
+    """The chain, cut after every fit."""
+    segments: list[list[dict]] = [[]]
+    for move in chain:
+        segments[-1].append(move)
+        if "fit" in move:
+            segments.append([])
+    return [segment for segment in segments if segment]
+
+
+def sentence(chain: list[dict], defaults: dict[str, dict]) -> str:
+    """A chain in words, the parameters that differ from the study's defaults in brackets: `build -> fit(epochs 4) -> drop_branch`."""
+    words = []
+    for move in chain:
+        ((name, parameters),) = move.items()
+        model = grammar.MOVES[name]
+        usual = {key: f.default for key, f in model.model_fields.items()} | defaults.get(name, {})
+        shown = [f"{key} {_short(value)}" for key, value in parameters.items()
+                 if value is not None and (key == "block" or key not in usual or value != usual[key])]  # fmt: skip
+        words.append(f"{name}({', '.join(shown)})" if shown else name)
+    return " → ".join(words)
+
+
+def _short(value) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else json.dumps(value).strip('"')
