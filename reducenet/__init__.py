@@ -13,7 +13,7 @@ _HOME = {
     "NotExact": "fuse", "fold_bn": "fuse", "merge": "fuse", "add": "fuse",
     "ScalerBlock": "blocks", "PlainBlock": "blocks", "LambdaBlock": "blocks", "PublishedBlock": "blocks",
     "ReduceNet": "net", "build": "net",
-    "MoveError": "moves", "drop_branch": "moves", "linearise": "moves", "freeze": "moves", "reinit": "moves",
+    "MoveError": "moves", "drop_branch": "moves", "set_scaler": "moves", "linearise": "moves", "freeze": "moves", "reinit": "moves",
     "attach": "moves", "fold": "moves",
     "cross_entropy": "distill", "soft_labels": "distill", "feature_alignment": "distill",
     "DivergedError": "train", "fit": "train",

@@ -45,6 +45,20 @@ def _without_branch1(block: ScalerBlock | PublishedBlock) -> PlainBlock:
     return student.train(block.training)
 
 
+def set_scaler(net: nn.Module, scaler: float) -> nn.Module:
+    """`front == scaler * branch1 + branch2` in every scaler block: 1 is the teacher, 0 computes the student (with branch1 still there).
+
+    Source: the article, "Further evolution: the scaler branch". Explained in notebook 03.
+    """
+    net = copy.deepcopy(net)
+    blocks = [block for block in net.modules() if isinstance(block, ScalerBlock)]
+    if not blocks:
+        raise MoveError("set_scaler: no block has a scaler; only scaler blocks do, until drop_branch")
+    for block in blocks:
+        block.scaler = float(scaler)
+    return net
+
+
 def linearise(net: nn.Module, at: str | list[str] = "*") -> nn.Module:
     """Every LambdaReLU whose name matches a pattern in `at` becomes the identity: brute-force removal, lam = 1 for good.
 
@@ -215,7 +229,7 @@ def _fused(sequence: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*parts).train(sequence.training)
 
 
-MOVES = {move.__name__: move for move in (drop_branch, linearise, freeze, reinit, attach, fold, fuse)}
+MOVES = {move.__name__: move for move in (drop_branch, set_scaler, linearise, freeze, reinit, attach, fold, fuse)}
 SEEDED = ("reinit", "attach")
 
 

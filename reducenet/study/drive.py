@@ -66,7 +66,7 @@ def _pool(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, w
     # A daemon may not fork the kernels; Dask would leave its own thread settings behind in this process.
     with dask.config.set({"distributed.worker.daemon": False}), pinned(study.threads):
         cluster = LocalCluster(n_workers=min(count, len(batch)), threads_per_worker=1, processes=True, memory_limit=0, host="127.0.0.1",
-                               dashboard_address=None, silence_logs=logging.CRITICAL)  # fmt: skip
+                               dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL)  # fmt: skip
         with cluster, Client(cluster) as client:
             urgency = _longest_first(batch)
             futures: dict = {}

@@ -38,7 +38,7 @@ def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, marg
 
 def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseline: str) -> plt.Figure:
     """Mean test accuracy against the whole training cost, in units of the baseline's."""
-    figure, axes = plt.subplots(figsize=(6.0, 4.2))
+    figure, axes = plt.subplots(figsize=(4.8, 5.2))
     for arm in on_scale(values, baseline):
         colour, marker = arm_style(arm)
         mean, low, high = t_interval(values[arm].dropna())
@@ -48,13 +48,13 @@ def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseli
     axes.set_xlabel(f"training cost, teacher included (× {labels[baseline]})")
     axes.set_ylabel("test accuracy (%)")
     axes.set_xlim(0)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16), ncols=1, frameon=False)
+    figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=10)
     return figure
 
 
 def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str]) -> tuple[plt.Figure, plt.Axes]:
     arms = list(labels)
-    figure, axes = plt.subplots(figsize=(6.0, 0.9 + 0.62 * len(arms)))
+    figure, axes = plt.subplots(figsize=(4.8, 0.9 + 0.58 * len(arms)))
     for place, arm in enumerate(arms):
         colour, marker = arm_style(arm)
         seeds = values[arm].dropna().to_numpy()

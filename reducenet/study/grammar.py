@@ -76,6 +76,10 @@ class DropBranch(Words):
     pass
 
 
+class SetScaler(Words):
+    scaler: float
+
+
 class Linearise(Words):
     at: Names = "*"
 
@@ -102,7 +106,7 @@ class Fuse(Words):
 
 
 MOVES: dict[str, type[Words]] = {
-    "build": Build, "fit": Fit, "drop_branch": DropBranch, "linearise": Linearise, "freeze": Freeze,
+    "build": Build, "fit": Fit, "drop_branch": DropBranch, "set_scaler": SetScaler, "linearise": Linearise, "freeze": Freeze,
     "reinit": Reinit, "attach": Attach, "fold": Fold, "fuse": Fuse,
 }  # fmt: skip
 
@@ -207,7 +211,7 @@ def _check_teachers(study: Study, chains: dict[str, list[dict]]) -> None:
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
-            raise StudyError(f"arms.{name}: needs itself: {' -> '.join((*path, name))}")
+            raise StudyError(f"arms.{name}: needs itself: {' -> '.join((*path[path.index(name) :], name))}")
         for other in sorted(needs[name]):
             visit(other, (*path, name))
 

@@ -103,7 +103,7 @@ class Report:
             row["mean"] += f" [{low:.2f}, {high:.2f}]"
         if contrast := self.contrasts.get(arm):
             row["difference"] = interval(contrast)
-            row["p"] = "" if pd.isna(contrast.p) else p_value(contrast.p)
+            row["p"] = "" if pd.isna(contrast.p) else p_value(contrast.p).removeprefix("p ").removeprefix("= ")
             row["reading"] = MARK[contrast.reading]
             if contrast.reading == "undecided":
                 row["reading"] += f" (would find {contrast.detectable:.1f})"
@@ -132,8 +132,8 @@ class Report:
         for contrast in sorted(self.contrasts.values(), key=lambda c: (c.reading, -c.mean if c.mean == c.mean else 0)):
             name, gap = self.labels[contrast.arm], interval(contrast)
             lines.append({
-                "higher": f"**{name}** is *higher* than the {base}: {gap} points, p = {p_value(contrast.p)}.",
-                "lower": f"**{name}** is *lower* than the {base}: {gap} points, p = {p_value(contrast.p)}.",
+                "higher": f"**{name}** is *higher* than the {base}: {gap} points, {p_value(contrast.p)}.",
+                "lower": f"**{name}** is *lower* than the {base}: {gap} points, {p_value(contrast.p)}.",
                 "equivalent": f"**{name}** is *equivalent* to the {base} within ±{self.margin:g} points: {gap}.",
                 "undecided": f"**{name}** against the {base} is *undecided*: {gap} points; a difference of "
                              f"{contrast.detectable:.1f} would have been found with 80 % power.",
@@ -190,7 +190,7 @@ def interval(contrast: Contrast) -> str:
 
 
 def p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def to_html(markdown: str, svgs: dict[str, str], title: str) -> str:

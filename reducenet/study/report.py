@@ -67,11 +67,14 @@ def _render(notebook: Path, study_file: Path, out: Path) -> list[dict]:
     """Run the report notebook; the contrasts it found."""
     import papermill
 
+    from reducenet.study.kernels import SocketKernelManager
+
     executed = out / ".report.ipynb"
     parameters = {"study": str(study_file.absolute()), "rows": str(out.absolute() / "results.csv"), "out": str(out.absolute())}
     try:
         with pinned(1):
-            papermill.execute_notebook(str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False)
+            papermill.execute_notebook(str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False,
+                                        kernel_manager_class=SocketKernelManager)  # fmt: skip
     except Exception as error:  # whatever stops the notebook, the old report stays
         raise StudyError(f"{notebook}: the report could not be rendered: {one_line(getattr(error, 'evalue', error))}") from error
     executed.unlink()

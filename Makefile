@@ -1,0 +1,46 @@
+# Every target sets up what it needs on a machine that has Python >= 3.11 (with venv and pip), make and git.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+# The exact versions that the results were made with; elsewhere the ranges of pyproject.toml.
+LOCK := $(shell $(PYTHON) -c "import platform, sys; print('-c requirements.lock' if sys.version_info[:2] == (3, 11) and \
+	(platform.system(), platform.machine()) == ('Linux', 'x86_64') else '')" 2>/dev/null)
+
+.PHONY: help study test test-slow lab notebooks lint clean
+
+help:
+	@echo "make study      environment, then the quick study, then where its report is"
+	@echo "make test       environment, then all tests but the slow ones"
+	@echo "make test-slow  environment, then the slow tests"
+	@echo "make lab        environment, then JupyterLab on notebooks/"
+	@echo "make notebooks  build the notebooks from their sources"
+	@echo "make clean      remove the environment (the store of finished runs stays)"
+
+.venv/ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python >= 3.11 is needed, this is ' + sys.version.split()[0] + '; name another with make PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q $(LOCK) $(PIP_ARGS) -e ".[test]"
+	@touch $@
+
+study: .venv/ready
+	@$(BIN)/reducenet run quick
+	@$(BIN)/reducenet report quick
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+test-slow: .venv/ready
+	$(BIN)/python -m pytest -m slow
+
+lab: .venv/ready
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/03_scaler_branch.ipynb
+
+notebooks: .venv/ready
+	$(BIN)/python notebooks/build.py
+
+lint: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build *.egg-info

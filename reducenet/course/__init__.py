@@ -1,0 +1,1 @@
+"""What a page of the course needs beyond the core: parameters that are checked, predictions, panels, exercise checks, recorded numbers."""

@@ -1,0 +1,83 @@
+import inspect
+
+import pytest
+from studies import ROOT, TINY, make
+
+from reducenet import moves, net, train
+from reducenet.study.grammar import MOVES, StudyError, read
+
+
+def test_the_words_are_the_functions():
+    """Same moves, same parameters, same defaults in the study file and in Python; what the engine adds is listed here."""
+    functions = {**moves.MOVES, "build": net.build}
+    assert set(MOVES) == {*functions, "fit"}
+    from_data = {"num_classes", "in_channels", "seed", "net"}
+    for name, function in functions.items():
+        theirs = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.name not in from_data}
+        ours = MOVES[name].model_fields
+        assert set(ours) == set(theirs), name
+        for key, field in ours.items():
+            assert field.is_required() == (theirs[key] is inspect.Parameter.empty), (name, key)
+            assert field.is_required() or field.default == theirs[key], (name, key)
+    fit = inspect.signature(train.fit).parameters
+    for key in ("lr", "momentum", "weight_decay", "batch", "schedule"):
+        assert MOVES["fit"].model_fields[key].default == fit[key].default
+
+
+def test_chains_are_whole_and_written_out(tmp_path):
+    study, chains = read(make(tmp_path))
+    assert [next(iter(move)) for move in chains["lora"]] == ["build", "fit", "drop_branch", "freeze", "attach", "fit", "fold"]
+    assert chains["teacher"][0] == {"build": {"block": "scaler", "depth": 8, "width": 4, "expansion": 2, "scaler": 1.0, "lam": 0.0,
+                                              "post_relu": True, "stem_stride": 1}}  # fmt: skip
+    assert chains["lora"][:2] == chains["teacher"]
+    assert chains["lora"][3] == {"freeze": {"parts": ["all"]}}
+    assert chains["long"][1]["fit"]["epochs"] is None
+    assert study.seeds == 2
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "ablations").glob("*.toml")), ids=lambda file: file.stem)
+def test_the_projects_own_studies_are_valid(file):
+    read(file)
+
+
+MISTAKES = [
+    ("seeds = 2", "seedz = 2", "unknown key 'seedz' (did you mean 'seeds'?); known: title, question"),
+    ("seeds = 2", 'seeds = "2"', "seeds: Input should be a valid integer, not '2'"),
+    ("seeds = 2", "seeds = 0", "seeds: Input should be greater than or equal to 1, not 0"),
+    ('title = "tiny"', "", "title: is missing"),
+    ('baseline = "plain"', 'baseline = "plane"', "compare.baseline: unknown arm 'plane' (did you mean 'plain'?)"),
+    ('baseline = "plain"', 'baseline = "plain"\nmargins = 1', "unknown key 'margins' (did you mean 'margin'?); known: baseline, margin"),
+    ('after = "teacher"', 'after = "techer"', "arms.drop.after: unknown arm 'techer' (did you mean 'teacher'?)"),
+    ('after = "teacher"', 'after = "drop"', "arms.drop.after: goes in a circle: drop -> drop"),
+    ('"drop_branch"]', '"drop_brunch"]', "chain[0]: unknown move 'drop_brunch' (did you mean 'drop_branch'?); known: build, fit"),
+    ('"drop_branch"]', "{ drop_branch = 3 }]", "arms.drop.chain[0].drop_branch: takes no parameters"),
+    ('"drop_branch"]', "{ fold = {}, fuse = {} }]", "arms.drop.chain[0]: a move is a name or a table with one name"),
+    ('"drop_branch"]', '{ build = "plain" }]', "arms.drop.chain: a chain has one build, at its start"),
+    ("{ expansion = 2 } }, {", "{ expnsion = 2 } }, {", "arms.lora.chain[2].attach: unknown key 'expnsion' (did you mean 'expansion'?)"),
+    ("{ expansion = 2 } }, {", "{ expansion = 2.5 } }, {", "arms.lora.chain[2].attach: expansion: Input should be a valid integer"),
+    ('loss = "kd", teacher = "teacher"', 'loss = "kd"', 'loss "kd" and "features" need a teacher'),
+    ('teacher = "teacher" }', 'teacher = "tutor" }', "arms.lora: fit: unknown arm 'tutor'; known: teacher, plain"),
+    ('teacher = "teacher" }', 'teacher = "lora" }', "needs itself: lora -> lora"),
+    ('cost_of = "lora"', 'cost_of = "lora", epochs = 2', "a fit needs either epochs or cost_of"),
+    ('{ build = "plain" }, "fit"]', '{ build = { block = "plane" } }, "fit"]', "chain[0].build: block: Input should be 'scaler'"),
+    ('{ build = "plain" }, "fit"]', '{ build = { depth = 9 } }, "fit"]', "depth must be 6n + 2"),
+    ("title", "title = = ", "cannot be read as TOML"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "message"), MISTAKES, ids=[m[1][:30] for m in MISTAKES])
+def test_a_mistake_is_one_line_that_names_file_key_and_choices(old, new, message, tmp_path):
+    assert old in TINY
+    file = make(tmp_path, TINY.replace(old, new, 1))
+    with pytest.raises(StudyError) as error:
+        read(file)
+    text = str(error.value)
+    assert text.startswith(str(file))
+    assert message in text
+    assert "\n" not in text
+
+
+def test_a_missing_file_names_those_that_exist(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(StudyError, match=r"ablations/quik\.toml: no such study file; there are: .*ablations/quick\.toml"):
+        read("ablations/quik.toml")

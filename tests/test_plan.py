@@ -1,0 +1,117 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from studies import ROOT, TINY, make
+
+from reducenet.study import identity
+from reducenet.study.plan import plan, sentence
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return plan(make(tmp_path), device="cpu")
+
+
+def test_shared_beginnings_are_planned_once(tiny):
+    names = [run.name for run in tiny.runs.values()]
+    assert names.count("teacher/s0") == 1
+    assert len(tiny.runs) == 2 * 6 + 1  # per seed: teacher, plain, long, drop, lora's fit, lora's fold; and the timing
+    teacher, lora, drop = (tiny.ends[arm, 1] for arm in ("teacher", "lora", "drop"))
+    assert tiny.runs[drop].needs == (teacher,)
+    assert teacher in tiny.lineage(lora)
+    assert len({key for (_, seed), key in tiny.ends.items() if seed == 0}) == 5
+
+
+def test_every_run_comes_after_what_it_needs(tiny):
+    seen = set()
+    for key, run in tiny.runs.items():
+        assert set(run.needs) <= seen
+        seen.add(key)
+
+
+def test_a_fit_sees_the_views_of_its_place_in_the_chain(tiny):
+    stages = {arm: tiny.runs[tiny.ends[arm, 0]].parameters["stage"] for arm in ("teacher", "plain", "drop")}
+    assert stages == {"teacher": 0, "plain": 0, "drop": 1}
+    fold = tiny.runs[tiny.ends["lora", 0]]
+    assert tiny.runs[fold.needs[0]].parameters["stage"] == 1
+
+
+def test_budget_is_the_whole_lineage_of_the_arm_it_names(tiny):
+    long = tiny.runs[tiny.ends["long", 0]].parameters
+    assert long["budget"] == tiny.lineage(tiny.ends["lora", 0])
+    assert tiny.lineage(tiny.ends["long", 0]) == [tiny.ends["long", 0]]  # the budget's runs are not its own cost
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("lr = 0.05", "lr = 0.1", {"teacher", "plain", "long", "drop", "lora"}),
+        ('{ expansion = 2 } }, "fit"]', '{ expansion = 3 } }, "fit"]', {"teacher", "drop", "lora", "long"}),
+        ("{ expansion = 2 } }, {", "{ expansion = 3 } }, {", {"lora", "long"}),
+        ('label = "the teacher"', 'label = "another name"', set()),
+        ('baseline = "plain"', 'baseline = "plain"\nmargin = 1.0', set()),
+        ("seeds = 2", "seeds = 3", set()),
+    ],
+)
+def test_keys_change_with_what_comes_before_and_with_nothing_else(old, new, changed, tmp_path):
+    before = plan(make(tmp_path / "a"), device="cpu").ends
+    after = plan(make(tmp_path / "b", TINY.replace(old, new, 1)), device="cpu").ends
+    assert {arm for (arm, seed), key in before.items() if seed == 0 and after[arm, 0] != key} == changed
+
+
+def test_comments_do_not_change_a_keys_code_but_code_does(tmp_path):
+    notebook = json.loads((ROOT / "ablations" / "fit.ipynb").read_text())
+    files = {}
+    for name, line in {"same": "# a comment\n", "other": "x_new = 1\n"}.items():
+        cells = [dict(c, source=[line, *c["source"]]) if c["cell_type"] == "code" else c for c in notebook["cells"]]
+        files[name] = tmp_path / f"{name}.ipynb"
+        files[name].write_text(json.dumps({**notebook, "cells": cells}))
+    real = identity.notebook_code(ROOT / "ablations" / "fit.ipynb")
+    assert identity.notebook_code(files["same"]) == real
+    assert identity.notebook_code(files["other"]) != real
+
+
+def test_key_is_canonical():
+    written_out = hashlib.sha256(b'{"a":1,"b":[1.0,"x"]}').hexdigest()[:16]
+    assert identity.key(a=1, b=[1.0, "x"]) == identity.key(b=[1.0, "x"], a=1) == written_out
+    with pytest.raises(ValueError, match="JSON"):
+        identity.key(a=float("nan"))
+
+
+def test_the_core_in_the_key_is_the_core_that_a_fit_imports():
+    """Every module of the package that fit.ipynb's imports load is hashed, but for names, paths and the store."""
+    code = (
+        "import sys; from reducenet import activation, checkpoint, distill, measure; from reducenet.train import fit; "
+        "from reducenet.data import load; print(*[m for m in sys.modules if m.startswith('reducenet.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {module.removeprefix("reducenet.") for module in done.stdout.split()}
+    assert loaded - {"datasets"} == set(identity.CORE)
+
+
+def test_planning_imports_no_torch():
+    code = (
+        "import sys, reducenet; from reducenet.cli import main; code = main(['plan', 'ablations/quick.toml']); "
+        "sys.exit(code or sum(m in sys.modules for m in ('torch', 'pandas', 'scipy', 'papermill', 'distributed')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_sentence_shows_what_differs_from_the_defaults(tmp_path):
+    from reducenet.study.grammar import read
+
+    study, chains = read(make(tmp_path))
+    defaults = {"build": study.build, "fit": study.fit}
+    assert sentence(chains["plain"], defaults) == "build(block plain) → fit"
+    assert sentence(chains["drop"], defaults) == "build(block scaler, expansion 2) → fit → drop_branch"
+
+
+def test_auto_device_without_a_driver_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert identity.device("auto") == "cpu"
+    assert identity.device("cuda") == "cuda"

@@ -1,0 +1,63 @@
+"""The files that set the project up agree with each other, and the code is clean."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from studies import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA = {"pytorch": "torch", "matplotlib-base": "matplotlib", "seaborn-base": "seaborn"}
+
+
+def requirements(lines):
+    return {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
+
+
+WANTED = requirements(PROJECT["dependencies"])
+PINNED = requirements(line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#")
+
+
+def test_environment_yml_asks_for_the_same():
+    listed = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
+    theirs = requirements(listed)
+    assert str(theirs.pop("python")) == PROJECT["requires-python"]
+    theirs.pop("pip")
+    assert {CONDA.get(name, name): spec for name, spec in theirs.items()} == WANTED
+
+
+def test_the_lock_pins_exactly_and_within_the_ranges():
+    assert all(re.fullmatch(r"==[^*]+", str(spec)) for spec in PINNED.values())
+    everything = WANTED | requirements(PROJECT["optional-dependencies"]["test"])
+    for name, spec in everything.items():
+        assert name in PINNED, f"{name} is not in requirements.lock"
+        assert str(PINNED[name]).removeprefix("==") in spec, name
+    assert str(PINNED["torch"]) == "==2.14.1"
+    assert str(PINNED["torchvision"]) == "==0.29.1"
+
+
+@pytest.mark.parametrize("command", [["check", "."], ["format", "--check", "."]])
+def test_ruff(command):
+    done = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_file_is_two_ideas():
+    for file in [*ROOT.glob("reducenet/**/*.py"), *ROOT.glob("notebooks/*.py")]:
+        assert len(file.read_text().splitlines()) <= 300, file
+
+
+def test_arrows_point_one_way():
+    """The core imports neither study, course nor cli; the study reaches the core only by running notebooks."""
+    core = [f for f in (ROOT / "reducenet").glob("*.py") if f.name not in ("cli.py", "__init__.py")]
+    for file in core:
+        assert not re.search(r"reducenet\.(study|course|cli)|from reducenet import (study|course|cli)", file.read_text()), file
+    for file in (ROOT / "reducenet" / "study").glob("*.py"):
+        found = set(re.findall(r"(?:from|import) (reducenet(?:\.\w+)*)", file.read_text()))
+        assert all(f.startswith("reducenet.study") or f in ("reducenet", "reducenet.style") for f in found), (file, found)
+        assert not re.search(r"^\s*(import|from) torch", file.read_text(), re.MULTILINE), file

@@ -1,0 +1,74 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from reducenet.study.statistics import compare, t_interval
+
+
+def table(**arms):
+    return pd.DataFrame(arms, index=pd.RangeIndex(len(next(iter(arms.values()))), name="seed"))
+
+
+def test_interval_is_scipys_paired_t():
+    rng = np.random.default_rng(0)
+    values = table(plain=rng.normal(80, 1, 6), other=rng.normal(81, 1, 6))
+    (contrast,) = compare(values, "plain", 0.5)
+    peer = stats.ttest_rel(values.other, values.plain)
+    assert contrast.mean == pytest.approx((values.other - values.plain).mean())
+    assert (contrast.low, contrast.high) == pytest.approx(tuple(peer.confidence_interval(0.95)))
+    assert contrast.p == pytest.approx(peer.pvalue)  # a family of one
+
+
+def test_holm_by_hand():
+    rng = np.random.default_rng(1)
+    values = table(plain=rng.normal(80, 1, 8), **{f"arm{i}": rng.normal(80 + i / 2, 1, 8) for i in range(4)})
+    raw = {arm: stats.ttest_rel(values[arm], values.plain).pvalue for arm in values if arm != "plain"}
+    adjusted, running = {}, 0.0
+    for rank, arm in enumerate(sorted(raw, key=raw.get)):
+        running = max(running, min(1.0, (4 - rank) * raw[arm]))
+        adjusted[arm] = running
+    assert {c.arm: c.p for c in compare(values, "plain", 0.5)} == pytest.approx(adjusted)
+
+
+def test_the_shipped_interval_covers_95_per_cent_at_five_seeds():
+    rng = np.random.default_rng(2)
+    inside = [low <= 0 <= high for _, low, high in (t_interval(rng.normal(0, 1, 5)) for _ in range(4000))]
+    assert 0.94 < np.mean(inside) < 0.96
+
+
+def test_readings():
+    base = np.array([80.0, 80.5, 79.5, 80.2, 79.8, 80.1])
+    noise = np.array([0.02, -0.03, 0.01, 0.0, -0.01, 0.01])
+    values = table(plain=base, up=base + 2 + noise, down=base - 2 + noise, same=base + noise, unsure=base + 40 * noise)
+    assert {c.arm: c.reading for c in compare(values, "plain", 0.5)} == {
+        "up": "higher", "down": "lower", "same": "equivalent", "unsure": "undecided",
+    }  # fmt: skip
+
+
+def test_too_few_pairs_are_no_result_and_lost_pairs_are_dropped():
+    base = np.arange(6.0)
+    lost = base + 3
+    lost[[1, 4]] = np.nan
+    (contrast,) = compare(table(plain=base, lost=lost), "plain", 0.5)
+    assert contrast.n == 4
+    assert contrast.mean == 3
+    assert contrast.reading == "no result"
+    (none,) = compare(table(plain=base, none=np.full(6, np.nan)), "plain", 0.5)
+    assert (none.n, none.reading) == (0, "no result")
+
+
+def test_equal_arms_are_equivalent_and_not_an_error():
+    base = np.arange(6.0)
+    (contrast,) = compare(table(plain=base, twin=base.copy()), "plain", 0.5)
+    assert contrast.reading == "equivalent"
+    assert contrast.p == 1
+
+
+def test_detectable_difference_has_80_per_cent_power():
+    rng = np.random.default_rng(3)
+    d = rng.normal(0, 1, 8)
+    (contrast,) = compare(table(plain=np.zeros(8), arm=d), "plain", 0.1)
+    spread = d.std(ddof=1)
+    found = [stats.ttest_1samp(rng.normal(contrast.detectable, spread, 8), 0).pvalue < 0.05 for _ in range(3000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
