@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class LambdaReLU(nn.Module):
-    """`act(x) == lam * x + (1 - lam) * relu(x)`: lam 0 is ReLU, lam 1 is the identity, both bitwise for finite x.
+    """`act(x) == lam * x + (1 - lam) * relu(x)`: lam 0 is ReLU, lam 1 is the identity, both exactly, for finite x.
 
     The input is never changed (the article's first code wrote into it, and its "linear" nets stayed ReLU nets).
     `lam` is a buffer, a number without unit in [0, 1]; it is saved with the network and not learned.
@@ -22,7 +22,7 @@ class LambdaReLU(nn.Module):
         self.register_buffer("lam", torch.tensor(float(lam)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0, x, self.lam.to(x.dtype) * x)
+        return torch.where(x > 0, x, self.lam * x)
 
     def extra_repr(self) -> str:
         return f"lam={self.lam.item():g}"

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from reducenet.activation import slide
 from reducenet.moves import MOVES, SEEDED
 from reducenet.net import build
 
@@ -32,9 +33,10 @@ def perform(net: nn.Module | None, move: dict, seed: int = 0) -> nn.Module:
 def save(net: nn.Module, path: str | Path, chain: list[dict], seed: int = 0) -> None:
     """Write `net`, which `chain` led to. The file appears whole or not at all."""
     path = Path(path)
-    metadata = {"format": "reducenet 1", "chain": json.dumps(chain), "seed": str(seed), "training": json.dumps(net.training)}
+    about = json.dumps({"format": 1, "chain": chain, "seed": seed, "training": net.training})
+    # One key: several would be written in an order that changes from process to process, and equal networks in different bytes.
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}, partial, metadata)
+    save_file({name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}, partial, {"reducenet": about})
     partial.replace(path)
 
 
@@ -50,8 +52,9 @@ def load(path: str | Path) -> nn.Module:
         net = None
         for move in chain:
             if "fit" not in move:
-                # A fuse in the chain wants a net in eval mode at lam 1; the tensors that make it so come last.
                 net = perform(net if net is None else net.eval(), move, seed)
+            elif move["fit"].get("lam"):
+                slide()(net, 1.0)  # where such a fit ends; a fuse may follow
         net.load_state_dict(tensors)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: the tensors do not fit the moves in the file: {str(error).splitlines()[0]}") from error
@@ -61,10 +64,13 @@ def load(path: str | Path) -> nn.Module:
 def _read(path):
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != "reducenet 1":
+            about = (file.metadata() or {}).get("reducenet")
+            if about is None:
                 raise CheckpointError(f"{path}: not a checkpoint of reducenet")
+            about = json.loads(about)
+            if about["format"] != 1:
+                raise CheckpointError(f"{path}: a checkpoint of format {about['format']!r}; this version reads format 1")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(metadata["chain"]), int(metadata["seed"]), json.loads(metadata["training"])
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            return tensors, about["chain"], about["seed"], about["training"]
+    except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error

@@ -4,6 +4,7 @@ Exit codes: 0 all is well, 1 a run failed, 2 bad input (one line, nothing traine
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         return {"plan": _plan, "run": _run, "status": _status, "report": _report, "data": _data}[options.command](options)
     except (StudyError, StoreError, DataError) as error:
         print(f"reducenet: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"reducenet: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nreducenet: interrupted; what is finished is in the store, the same command goes on from there", file=sys.stderr)
@@ -96,9 +100,8 @@ def _report(options) -> int:
     from reducenet.study.report import write
 
     planned, store = _open(options)
-    out = Path(options.out or planned.path.parent.parent / "reports" / planned.name)
-    page, fresh = write(planned, store, out, options.force)
-    print(f"{page}" + ("" if fresh else " (up to date)"))
+    page, fresh = write(planned, store, Path(options.out) if options.out else None, options.force)
+    print(os.path.relpath(page) + ("" if fresh else " (up to date)"))
     return 0
 
 

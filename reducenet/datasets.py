@@ -106,8 +106,8 @@ def _unpack_debian(wanted: list[Path]) -> None:
 
 @cache
 def fingerprint(name: str) -> str:
-    """SHA-256 of the files behind `name`: what "the same data" means in a study's keys."""
-    digest = hashlib.sha256(name.encode())
+    """A hash of the files behind `name` and of how they are used: what "the same data" means in a study's keys."""
+    digest = hashlib.sha256(repr(source(name)).encode())  # what is held out and how far crops reach are part of the data
     for file in files(name):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -36,7 +36,7 @@ def soft_labels(teacher: nn.Module, kd_weight: float = 0.9, temperature: float =
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = net(x)
         with torch.no_grad():
-            target = teacher(x)
+            target = teacher.to(x.device)(x)
         hard, soft = F.cross_entropy(logits, y), soft_labels_term(logits, target, temperature)
         return (1 - kd_weight) * hard + kd_weight * soft, logits
 
@@ -55,7 +55,7 @@ def feature_alignment(teacher: nn.Module, feature_weight: float = 1.0):
         features = net.features(x)
         logits = net.classifier(features)
         with torch.no_grad():
-            target = teacher.features(x)
+            target = teacher.to(x.device).features(x)
         return F.cross_entropy(logits, y) + feature_weight * F.mse_loss(features, target), logits
 
     return loss

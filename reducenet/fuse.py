@@ -1,7 +1,7 @@
 """Exact algebra of convolutions: `fold_bn`, `merge`, `add`. Each returns a new `Conv2d` equal to what it replaces, or refuses.
 
 Equal means everywhere, borders included: at most 1e-10 apart in float64. Kernels are computed in float64 and cast back.
-Groups are not supported yet and refused.
+What was frozen stays frozen: the new conv is trainable only if everything that went into it was. Groups are not supported yet and refused.
 """
 
 import torch
@@ -18,24 +18,27 @@ def fold_bn(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
 
     W <- W * g / sqrt(var + eps), b <- beta + (b - mean) * g / sqrt(var + eps), with the BN's own eps.
     Raises `NotExact` in train mode (the statistics of a batch are no constant) or without running statistics.
-    Source: Ioffe and Szegedy 2015; RepVGG, section 3.3. Explained in notebook 03.
+    Source: Ioffe and Szegedy 2015; RepVGG, section 3.3.
 
     >>> conv, bn = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8).eval()
     >>> fold_bn(conv, bn).bias.shape
     torch.Size([8])
     """
     _check_conv(conv, "fold_bn")
+    if not isinstance(bn, nn.BatchNorm2d):
+        raise NotExact(f"fold_bn: a BatchNorm2d is needed, not {type(bn).__name__}")
     if bn.training:
         raise NotExact("fold_bn: the BatchNorm is in train mode and uses the statistics of its batch; call .eval() first")
     if bn.running_mean is None:
         raise NotExact("fold_bn: the BatchNorm keeps no running statistics")
     if bn.num_features != conv.out_channels:
         raise NotExact(f"fold_bn: the conv gives {conv.out_channels} channels, the BatchNorm takes {bn.num_features}")
-    scale = (bn.running_var.double() + bn.eps).rsqrt()
-    shift = -bn.running_mean.double() * scale
+    scale = (_exact(bn.running_var) + bn.eps).rsqrt()
+    shift = -_exact(bn.running_mean) * scale
     if bn.affine:
-        scale, shift = scale * bn.weight.double(), shift * bn.weight.double() + bn.bias.double()
-    return _like(conv, conv.weight.double() * scale.view(-1, 1, 1, 1), _bias(conv) * scale + shift)
+        scale, shift = scale * _exact(bn.weight), shift * _exact(bn.weight) + _exact(bn.bias)
+    weight, bias = _exact(conv.weight) * scale.view(-1, 1, 1, 1), _bias(conv) * scale + shift
+    return _conv(weight, bias, conv.stride, conv.padding, conv, bn)
 
 
 def merge(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
@@ -45,10 +48,10 @@ def merge(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     W[o, i, u s1 + a, v s1 + b] += sum_m W2[o, m, u, v] W1[m, i, a, b], and b = b2 + sum W2 b1.
 
     The catch is the padding between the two: the second conv sees zeros in its padding, the merged conv sees what the first
-    would have computed there. These agree only if the second has no padding, or if the first is 1x1 without bias.
+    would have computed there. These agree if the second has no padding, or if the first has no bias and size 1 wherever the second pads.
     Everything else raises `NotExact`: padding on the second conv behind a larger kernel (the outermost ring of pixels would be
     wrong) or behind a bias, dilation, groups, `padding_mode` other than zeros.
-    Source: the article, "ReduceNet, corrected"; DepthShrinker, section 4.4. Explained in notebook 03.
+    Source: the article, "ReduceNet, corrected"; DepthShrinker, section 4.4.
 
     >>> merged = merge(nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.Conv2d(32, 8, 1))
     >>> merged.kernel_size, merged.stride, merged.padding
@@ -59,13 +62,13 @@ def merge(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     if first.out_channels != second.in_channels:
         raise NotExact(f"merge: the first conv gives {first.out_channels} channels, the second takes {second.in_channels}")
     if second.padding != (0, 0):
-        if first.kernel_size != (1, 1):
+        if any(padding and size != 1 for padding, size in zip(second.padding, first.kernel_size, strict=True)):
             raise NotExact(f"merge: padding {second.padding} on the second conv behind a {first.kernel_size} kernel; the ring of "
                            "border pixels would be wrong (give the first conv all the padding, before training)")  # fmt: skip
         if _bias(first).any():
             raise NotExact("merge: bias before padding; the second conv pads with 0 where a merged conv would see the bias")
     (s_y, s_x), (k_y, k_x) = first.stride, first.kernel_size
-    w1, w2 = first.weight.double(), second.weight.double()
+    w1, w2 = _exact(first.weight), _exact(second.weight)
     taps = [k + (t - 1) * s for k, t, s in zip(first.kernel_size, second.kernel_size, first.stride, strict=True)]
     weight = w1.new_zeros(second.out_channels, first.in_channels, *taps)
     for u in range(second.kernel_size[0]):
@@ -75,14 +78,14 @@ def merge(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     has_bias = first.bias is not None or second.bias is not None
     stride = tuple(a * b for a, b in zip(first.stride, second.stride, strict=True))
     padding = tuple(p + q * s for p, q, s in zip(first.padding, second.padding, first.stride, strict=True))
-    return _conv(weight, bias if has_bias else None, stride, padding, first.weight)
+    return _conv(weight, bias if has_bias else None, stride, padding, first, second)
 
 
 def add(a: nn.Conv2d, b: nn.Conv2d) -> nn.Conv2d:
     """`add(a, b)(x) == a(x) + b(x)`: two parallel convs into one, the smaller kernel centred in the larger.
 
     Raises `NotExact` unless stride and channels agree, kernels differ by an even number and paddings by half of it.
-    Source: RepVGG, section 3.3. Explained in notebook 04.
+    Source: RepVGG, section 3.3.
 
     >>> add(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)).kernel_size
     (3, 3)
@@ -96,7 +99,7 @@ def add(a: nn.Conv2d, b: nn.Conv2d) -> nn.Conv2d:
     padding = tuple(max(pair) for pair in zip(a.padding, b.padding, strict=True))
     weight = sum(_centred(conv, size, padding) for conv in (a, b))
     has_bias = a.bias is not None or b.bias is not None
-    return _conv(weight, _bias(a) + _bias(b) if has_bias else None, a.stride, padding, a.weight)
+    return _conv(weight, _bias(a) + _bias(b) if has_bias else None, a.stride, padding, a, b)
 
 
 def _centred(conv: nn.Conv2d, size, padding) -> Tensor:
@@ -105,7 +108,7 @@ def _centred(conv: nn.Conv2d, size, padding) -> Tensor:
     if any(2 * shift != extra for extra, shift in margins):
         raise NotExact(f"add: a {conv.kernel_size} kernel with padding {conv.padding} is not centred in {size} with {padding}")
     (_, y), (_, x) = margins
-    return F.pad(conv.weight.double(), (x, x, y, y))
+    return F.pad(_exact(conv.weight), (x, x, y, y))
 
 
 def _check_conv(conv: nn.Module, move: str) -> None:
@@ -122,21 +125,23 @@ def _check_conv(conv: nn.Module, move: str) -> None:
             raise NotExact(f"{move}: {name}={getattr(conv, name)!r} is not supported")
 
 
+def _exact(tensor: Tensor) -> Tensor:
+    """In float64, on the CPU: not every device has float64."""
+    return tensor.detach().cpu().double()
+
+
 def _bias(conv: nn.Conv2d) -> Tensor:
-    return conv.weight.new_zeros(conv.out_channels).double() if conv.bias is None else conv.bias.double()
+    return torch.zeros(conv.out_channels, dtype=torch.float64) if conv.bias is None else _exact(conv.bias)
 
 
-def _like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    return _conv(weight, bias, conv.stride, conv.padding, conv.weight)
-
-
-def _conv(weight: Tensor, bias: Tensor | None, stride, padding, like: Tensor) -> nn.Conv2d:
-    """A conv with this kernel, in the dtype and on the device of `like`."""
+def _conv(weight: Tensor, bias: Tensor | None, stride, padding, *sources: nn.Module) -> nn.Conv2d:
+    """A conv with this kernel, in the dtype, on the device and in the mode of the first source; frozen if any of the sources is."""
     out_channels, in_channels, *size = weight.shape
+    like = sources[0].weight
     made = nn.Conv2d(in_channels, out_channels, size, stride, padding, bias=bias is not None, device="meta")
-    made = made.to_empty(device=like.device).to(like.dtype)
+    made = made.to_empty(device=like.device).to(like.dtype).train(sources[0].training)
     with torch.no_grad():
         made.weight.copy_(weight)
         if bias is not None:
             made.bias.copy_(bias)
-    return made
+    return made.requires_grad_(all(p.requires_grad for source in sources for p in source.parameters()))

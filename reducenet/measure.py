@@ -4,6 +4,7 @@ MACs are multiply-adds of convolutions and linear layers only, for one image; tw
 """
 
 import copy
+import logging
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +28,12 @@ def logits(net: nn.Module, data: Data, split: Split, chunk: int = 500) -> Tensor
 
 def correct(net: nn.Module, data: Data, split: Split) -> Tensor:
     """Which images are classified correctly: bool [N]. Keep it, and two nets can be compared image by image."""
-    return logits(net, data, split).argmax(1) == split.labels
+    return logits(net, data, split).argmax(1).cpu() == split.labels.cpu()
 
 
 def accuracy(net: nn.Module, data: Data, split: Split) -> float:
     """Correct over all, in [0, 1]."""
-    return correct(net, data, split).double().mean().item()
+    return correct(net, data, split).sum().item() / len(split.labels)
 
 
 def parameters(net: nn.Module) -> int:
@@ -53,6 +54,8 @@ def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entrop
 
     Frozen layers save their weight gradients, and the layers below the lowest trainable one everything backward.
     """
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ValueError("training: every parameter is frozen; attach a side branch or freeze less")
     net = copy.deepcopy(net).train()
     x = _zeros(net, batch, shape)
     with _Count() as count:
@@ -63,13 +66,14 @@ def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entrop
 
 def difference(a: nn.Module, b: nn.Module, data: Data, split: Split) -> float:
     """`max |a(x) - b(x)|` over all logits of `split`, both nets in float64: the price of a move that calls itself exact."""
-    a, b = (copy.deepcopy(net).double() for net in (a, b))
+    a, b = (copy.deepcopy(net).cpu().double() for net in (a, b))  # not every device has float64
     return (logits(a, data, split) - logits(b, data, split)).abs().max().item()
 
 
 def latency(net: nn.Module, shape: tuple[int, int, int], batch: int = 1, threads: int = 1, seconds: float = 0.2) -> dict:
     """Seconds of one forward pass in eval mode: median and interquartile range over at least `seconds` of runs."""
-    from torch.utils.benchmark import Timer  # it looks for compilers at import, and says so; only timing has to pay for that
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # the next import looks for a CUDA compiler, and says so
+    from torch.utils.benchmark import Timer
 
     net = _eval(net)
     x = _zeros(net, batch, shape)

@@ -4,7 +4,9 @@
 what the next `fit` may move. A move that does not apply raises `MoveError`: the move, the reason, the valid choices, in one line.
 """
 
+import contextlib
 import copy
+from collections import OrderedDict
 from fnmatch import fnmatch
 
 import torch
@@ -62,7 +64,7 @@ def set_scaler(net: nn.Module, scaler: float) -> nn.Module:
 def linearise(net: nn.Module, at: str | list[str] = "*") -> nn.Module:
     """Every LambdaReLU whose name matches a pattern in `at` becomes the identity: brute-force removal, lam = 1 for good.
 
-    Source: the article, "ReduceNet, corrected", point 2; DepthShrinker. Explained in notebook 02.
+    Source: the article, "ReduceNet, corrected", point 2; DepthShrinker.
     """
     net = copy.deepcopy(net)
     found = {name: m for name, m in net.named_modules() if isinstance(m, LambdaReLU)}
@@ -85,28 +87,25 @@ def freeze(net: nn.Module, parts: str | list[str]) -> nn.Module:
     """After any `fit`, the frozen parts are bit-identical, weight decay and momentum included.
 
     Parts are separate switches: "classifier.weight", "classifier.bias" ("classifier" is both), "conv3", "bn.affine" (weight and bias
-    of every BN), "bn.statistics" (running mean and variance, which then also normalise in train mode), "all", or a pattern over
-    parameter names ("stage1.*"). Source: the article, "ReduceNet's training". Explained in notebook 03.
+    of every BN), "bn.statistics" (running mean and variance, which then also normalise in train mode), "all"; or a pattern over names
+    of parameters and statistics: "stage1.*" is all of stage 1, "*.bn3.*" the article's bn3, "*.bn3.running_*" its statistics alone.
+    Source: the article, "ReduceNet's training". Explained in notebook 03.
     """
     net = copy.deepcopy(net)
     bns = {name: m for name, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)}
     affine = {f"{name}.{p}" for name in bns for p in ("weight", "bias")}
     names = [name for name, _ in net.named_parameters()]
+    patterns = {"all": "*", "classifier": "classifier.*", "conv3": "*conv3.*"}
     for part in _listed(parts):
-        patterns = {"all": ["*"], "classifier": ["classifier.*"], "conv3": ["*.conv3.*", "conv3.*"]}.get(part, [part])
-        if part == "bn.affine":
-            frozen = [name for name in names if name in affine]
-        elif part == "bn.statistics":
-            frozen = []
-        else:
-            frozen = [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
-        if not frozen and not (part in ("bn.affine", "bn.statistics") and bns):
-            raise MoveError(f"freeze: nothing here is called {part!r}; parts: {', '.join(PARTS)}, or a pattern over parameter names")
+        pattern = patterns.get(part, part)
+        frozen = [name for name in names if (name in affine if part == "bn.affine" else fnmatch(name, pattern))]
+        still = [name for name in bns if part == "bn.statistics" or fnmatch(f"{name}.running_mean", pattern)]
+        if not frozen and not still:
+            raise MoveError(f"freeze: nothing here is called {part!r}; parts: {', '.join(PARTS)}, or a pattern over names")
         for name in frozen:
             net.get_parameter(name).requires_grad_(False)
-        if part in ("all", "bn.statistics"):
-            for name, bn in bns.items():
-                net.set_submodule(name, _frozen_statistics(bn))
+        for name in still:
+            net.set_submodule(name, _frozen_statistics(bns[name]))
     return net
 
 
@@ -123,20 +122,30 @@ def reinit(net: nn.Module, at: str | list[str] = "*", *, seed: int = 0) -> nn.Mo
     The control for "the weights were inherited": the same arm, the same frozen parts, a new start for the rest.
     """
     net = copy.deepcopy(net)
-    found = {name: m for name, m in net.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))}
-    for name in _matching("reinit", found, at, "module with parameters to train"):
-        kept = {key: p.detach().clone() for key, p in found[name].named_parameters(recurse=False) if not p.requires_grad}
-        kept |= {key: b.clone() for key, b in found[name].named_buffers(recurse=False) if isinstance(found[name], FrozenBatchNorm2d)}
-        initialise(found[name], seed, "reinit", name)
-        found[name].load_state_dict(kept, strict=False)
+    found = {name: m for name, m in net.named_modules() if _is_free(m)}
+    for name in _matching("reinit", found, at, "module with something to draw"):
+        module = found[name]
+        if not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            raise MoveError(f"reinit: {name} is a {type(module).__name__}, which has no fresh start; reinit before attach")
+        kept = {key: p.detach().clone() for key, p in module.named_parameters(recurse=False) if not p.requires_grad}
+        if isinstance(module, FrozenBatchNorm2d):
+            kept |= {key: buffer.clone() for key, buffer in module.named_buffers(recurse=False)}
+        initialise(module, seed, "reinit", name)
+        module.load_state_dict(kept, strict=False)
     return net
+
+
+def _is_free(module: nn.Module) -> bool:
+    moving = isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d)
+    return moving or any(p.requires_grad for p in module.parameters(recurse=False))
 
 
 class SideBranch(nn.Module):
     """The linear pair conv3(expand)-conv1(reduce) beside a conv, in weight space: `W -> W + reduce . expand`.
 
     No bias, BN or ReLU stands inside, so one conv with the summed kernel gives the outputs and gradients of the two branches, at the
-    cost of one. `expand` is [m, in, k, k], drawn like a conv; `reduce` is [out, m], zero at the start, so the branch starts as nothing.
+    cost of one. `expand` is [m, in, k, k], Kaiming normal (fan in,
+    linear); `reduce` is [out, m], zero at the start, so the branch starts as nothing.
     """
 
     def __init__(self, conv: nn.Conv2d, width: int, draw: torch.Generator):
@@ -155,7 +164,7 @@ def attach(net: nn.Module, expansion: int = 2, at: str | list[str] = "*branch2.0
 
     The branch joins before the BN and the ReLU of branch2. It is not frozen, whatever the rest of the network is. From expansion 1 on
     its kernel can be any kernel: it changes how the conv is trained, not what it can be.
-    Source: the article, "ReduceNet embraces LoRA"; LoRA for convs (LoCon); ExpandNets. Explained in notebook 04.
+    Source: the article, "ReduceNet embraces LoRA"; LoRA for convs (LoCon); ExpandNets.
     """
     if expansion < 1:
         raise MoveError(f"attach: expansion must be at least 1, not {expansion}")
@@ -171,7 +180,7 @@ def attach(net: nn.Module, expansion: int = 2, at: str | list[str] = "*branch2.0
 def fold(net: nn.Module) -> nn.Module:
     """`fold(net)(x) == net(x)`, without side branches: each is summed into the kernel beside it.
 
-    Source: the article, "ReduceNet embraces LoRA". Explained in notebook 04.
+    Source: the article, "ReduceNet embraces LoRA".
     """
     net = copy.deepcopy(net)
     found = {name: m for name, m in net.named_modules() if _has_side_branch(m)}
@@ -192,41 +201,45 @@ def _has_side_branch(module: nn.Module) -> bool:
     return parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], SideBranch)
 
 
-def fuse(net: nn.Module, pairs: bool = True) -> nn.Module:
+def fuse(net: nn.Module, strict: bool = True) -> nn.Module:
     """`fuse(net)(x) == net(x)` in eval mode, as it would be deployed: side branches and BNs folded, linear pairs merged to one conv.
 
-    Works on `nn.Sequential`s and on the blocks of this package. Raises `NotExact` in train mode and where a LambdaReLU is not at
-    lam 1; `pairs=False` leaves the activations alone and folds only.
-    Source: the article; DepthShrinker, section 4.4. Explained in notebook 02.
+    Works on every `nn.Sequential` and on the blocks of this package; neighbouring convs that do not merge exactly stay two. What stays
+    keeps its name. Raises `NotExact` in train mode and, if `strict`, where a LambdaReLU is not at lam 1: its pair would stay a pair.
+    Source: the article; DepthShrinker, section 4.4.
     """
     net = fold(net) if any(_has_side_branch(m) for m in net.modules()) else copy.deepcopy(net)
     for name, module in net.named_modules():
-        if pairs and isinstance(module, LambdaReLU) and module.lam != 1:
+        if strict and isinstance(module, LambdaReLU) and module.lam != 1:
             raise NotExact(f"fuse: {name} is at lam = {module.lam.item():g}; a pair merges at lam = 1 only (slide it there, or linearise)")
-    for name, module in list(net.named_modules()):
-        if isinstance(module, Block):
-            module.conv3, module.bn3 = fold_bn(module.conv3, module.bn3), nn.Identity()
-        elif type(module) is nn.Sequential and name:
-            net.set_submodule(name, _fused(module))
-        elif type(module) is nn.Sequential:
-            net = _fused(module)
-    return net
+    return _fused(net)
 
 
-def _fused(sequence: nn.Sequential) -> nn.Sequential:
-    parts: list[nn.Module] = []
-    for module in sequence:
-        linear = isinstance(module, nn.Identity) or (isinstance(module, LambdaReLU) and module.lam == 1)
-        behind_conv = bool(parts) and type(parts[-1]) is nn.Conv2d
-        if linear:
+def _fused(module: nn.Module) -> nn.Module:
+    """`module` with its parts fused, innermost first; `module` itself is changed."""
+    for name, child in list(module.named_children()):
+        setattr(module, name, _fused(child))
+    if isinstance(module, Block) and isinstance(module.bn3, nn.BatchNorm2d):
+        module.conv3, module.bn3 = fold_bn(module.conv3, module.bn3), nn.Identity()
+    return _fused_sequence(module) if type(module) is nn.Sequential else module
+
+
+def _fused_sequence(sequence: nn.Sequential) -> nn.Sequential:
+    parts: dict[str, nn.Module] = {}
+    last = ""  # name of the part before
+    for name, module in sequence.named_children():
+        behind_conv = bool(last) and type(parts[last]) is nn.Conv2d
+        if isinstance(module, nn.Identity) or (isinstance(module, LambdaReLU) and module.lam == 1):
             continue
         if behind_conv and isinstance(module, nn.BatchNorm2d):
-            parts[-1] = fold_bn(parts[-1], module)
-        elif behind_conv and type(module) is nn.Conv2d:
-            parts[-1] = merge(parts[-1], module)
-        else:
-            parts.append(module)
-    return nn.Sequential(*parts).train(sequence.training)
+            parts[last] = fold_bn(parts[last], module)
+            continue
+        if behind_conv and type(module) is nn.Conv2d:
+            with contextlib.suppress(NotExact):
+                parts[last] = merge(parts[last], module)
+                continue
+        parts[name], last = module, name
+    return nn.Sequential(OrderedDict(parts)).train(sequence.training)
 
 
 MOVES = {move.__name__: move for move in (drop_branch, set_scaler, linearise, freeze, reinit, attach, fold, fuse)}

@@ -4,6 +4,7 @@ Two networks that share a part start that part alike, and adding an unused part 
 """
 
 import hashlib
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -11,7 +12,8 @@ from torch import nn
 
 def generator(*key) -> torch.Generator:
     """A CPU generator that depends on `key` alone: `generator(0, "stem")` is the same stream in every process."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
+    plain = tuple(int(part) if isinstance(part, Integral) else part for part in key)  # numpy's 0 is 0
+    digest = hashlib.sha256(repr(plain).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 

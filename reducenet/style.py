@@ -17,12 +17,15 @@ ARMS = {
 MARKERS = "os^vDP*X<>"
 
 
-def arm_style(arm: str) -> tuple[str, str]:
-    """(colour, marker) of an arm: the fixed one, or one that depends on its name alone."""
-    if arm in ARMS:
-        return ARMS[arm]
-    digest = hashlib.sha256(arm.encode()).digest()
-    return PALETTE[digest[0] % len(PALETTE)], MARKERS[digest[1] % len(MARKERS)]
+def arm_styles(arms: list[str]) -> dict[str, tuple[str, str]]:
+    """(colour, marker) of every arm: the fixed one, or one that its name picks; where two names pick the same, the later takes the next."""
+    styles: dict[str, tuple[str, str]] = {}
+    free = [(colour, marker) for marker in MARKERS for colour in PALETTE]
+    for arm in arms:
+        start = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:4], "little")
+        choices = [ARMS[arm]] if arm in ARMS else [free[(start + i) % len(free)] for i in range(len(free))]
+        styles[arm] = next((choice for choice in choices if choice not in styles.values()), choices[0])
+    return styles
 
 
 def theme() -> None:

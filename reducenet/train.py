@@ -75,7 +75,7 @@ def fit(
     device: str = "auto",
     progress: bool | None = None,
 ) -> Fitted:
-    """A trained copy of `net`, and a row for every epoch. The network handed in stays as it is.
+    """A trained copy of `net`, on the device where `net` is, and a row for every epoch. The network handed in stays as it is.
 
     SGD with Nesterov momentum on the parameters that are not frozen; `lr` is the peak of the schedule ("one-cycle" or "cosine"),
     which moves at every step. Views and order come from (seed, stage, epoch): arms that agree in these see identical batches.
@@ -92,7 +92,7 @@ def fit(
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
     if epochs < 1 or batch < 1:
         raise ValueError(f"epochs and batch must be at least 1, not {epochs} and {batch}")
-    place = device_for(device)
+    place, home = device_for(device), next(net.parameters()).device
     layout = memory_layout(net, place)
     net, data = copy.deepcopy(net).to(place, memory_format=layout).train(), data.to(place)
     trainable = [p for p in net.parameters() if p.requires_grad]
@@ -100,11 +100,11 @@ def fit(
         raise ValueError("fit: every parameter is frozen; attach a side branch or freeze less")
     optimiser = torch.optim.SGD(trainable, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
     half = torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    scaler = torch.amp.GradScaler(place.type, enabled=place.type == "cuda" and half is torch.float16)
+    grad_scaler = torch.amp.GradScaler(place.type, enabled=place.type == "cuda" and half is torch.float16)
     count = len(data.train.labels)
     steps = epochs * math.ceil(count / batch)
     step, rows = 0, []
-    bar = tqdm(total=steps, disable=progress is not None and not progress, unit="step", leave=False)
+    bar = tqdm(total=steps, disable=None if progress is None else not progress, unit="step", leave=False)
     with bar:
         for epoch in range(epochs):
             start = time.perf_counter()
@@ -112,16 +112,16 @@ def fit(
             for x, y in batches(data, batch, seed, stage, epoch):
                 done = step / max(steps - 1, 1)
                 for hook in hooks:
-                    hook(net, done)
+                    hook(net, done if steps > 1 else 1.0)
                 for group in optimiser.param_groups:
                     group["lr"] = lr * SCHEDULES[schedule](done)
                 x = x.to(memory_format=layout)
                 with torch.autocast(place.type, half, enabled=place.type == "cuda"):
                     value, logits = loss(net, x, y)
                 optimiser.zero_grad(set_to_none=True)
-                scaler.scale(value).backward()
-                scaler.step(optimiser)
-                scaler.update()
+                grad_scaler.scale(value).backward()
+                grad_scaler.step(optimiser)
+                grad_scaler.update()
                 total += torch.stack((value.detach().float() * len(y), (logits.detach().argmax(1) == y).sum()))
                 step += 1
                 bar.update()
@@ -132,4 +132,4 @@ def fit(
             row = {"epoch": epoch, "lr": optimiser.param_groups[0]["lr"], "train_loss": train_loss, "train_accuracy": hits}
             rows.append(row | {"val_accuracy": accuracy(net, data, data.val), "seconds": seconds})
             bar.set_postfix(loss=f"{train_loss:.3f}", val=f"{100 * rows[-1]['val_accuracy']:.1f} %")
-    return Fitted(net.to(memory_format=torch.contiguous_format).eval(), rows)
+    return Fitted(net.to(home, memory_format=torch.contiguous_format).eval(), rows)

@@ -70,9 +70,19 @@ def page(lab):
             page.mouse.wheel(0, 1200)
             time.sleep(0.5)
         print(f"\nthe page ran in the browser in {time.monotonic() - start:.0f} s: {finished.first.inner_text()}")
-        page.locator(".scaler-panel").first.scroll_into_view_if_needed()
+        show_panel(page)
         yield page
         browser.close()
+
+
+def show_panel(page) -> None:
+    """Scroll until the panel stays on the screen: cells above it are still being measured while we scroll."""
+    for _ in range(40):
+        page.locator(".scaler-panel").first.scroll_into_view_if_needed()
+        page.wait_for_timeout(250)
+        if read_out(page):
+            return
+    raise AssertionError("the panel is not on the screen")
 
 
 def read_out(page) -> str:
@@ -117,5 +127,5 @@ def test_nothing_on_the_page_failed(page):
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/panel.png")
         page.set_viewport_size({"width": 420, "height": 900})
-        page.locator(".scaler-panel").first.scroll_into_view_if_needed()
+        show_panel(page)
         page.screenshot(path=f"{folder}/panel-phone.png")

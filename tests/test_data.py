@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from reducenet import datasets
-from reducenet.data import augment, batches, load
+from reducenet.data import Split, _hold_out, augment, batches, load
 from reducenet.seeding import generator
 
 
@@ -144,3 +145,20 @@ def test_debian_files_are_unpacked(tmp_path, monkeypatch):
     monkeypatch.setenv("REDUCENET_DATA", str(tmp_path / "cache"))
     monkeypatch.setattr(datasets, "DEBIAN", packed)
     assert [file.read_bytes() for file in datasets.files("fashion-mnist")] == [b"content"] * 4
+
+
+def test_held_out_are_the_last_images_of_every_class():
+    split = Split(torch.arange(12), torch.arange(12) % 3)
+    rest, held = _hold_out(split, 2)
+    assert held.images.tolist() == [6, 7, 8, 9, 10, 11]
+    assert rest.images.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_fingerprint_holds_files_split_and_crop(monkeypatch):
+    known = {name: datasets.fingerprint(name) for name in ("fashion-mini", "synthetic")}
+    assert len(set(known.values())) == 2
+    for change in ({"pad": 0}, {"validation": 7}):
+        monkeypatch.setitem(datasets.SOURCES, "synthetic", replace(datasets.SOURCES["synthetic"], **change))
+        datasets.fingerprint.cache_clear()
+        assert datasets.fingerprint("synthetic") != known["synthetic"]
+    datasets.fingerprint.cache_clear()

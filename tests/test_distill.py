@@ -64,3 +64,18 @@ def test_weights_mix_as_stated():
     torch.testing.assert_close(loss, expected)
     with pytest.raises(ValueError, match="kd_weight"):
         soft_labels(teacher, kd_weight=1.5)
+
+
+def test_feature_alignment_by_hand():
+    net, teacher = build("plain", **SMALL).eval(), build("plain", seed=1, **SMALL).eval()
+    x, y = torch.randn(6, 1, 12, 12), torch.arange(6) % 4
+    loss, _ = feature_alignment(teacher, feature_weight=3.0)(net, x, y)
+    gap = sum((a - b) ** 2 for a, b in zip(net.features(x).flatten(), teacher.features(x).flatten(), strict=True)) / (6 * 16)
+    torch.testing.assert_close(loss, F.cross_entropy(net(x), y) + 3 * gap)
+
+
+@pytest.mark.parametrize("make", [soft_labels, feature_alignment])
+def test_a_teacher_in_train_mode_teaches_in_eval_mode(make):
+    net, teacher = build("plain", **SMALL).eval(), build("scaler", seed=1, **SMALL)
+    x, y = torch.randn(6, 1, 12, 12), torch.arange(6) % 4
+    assert torch.equal(make(teacher.train())(net, x, y)[0], make(teacher.eval())(net, x, y)[0])

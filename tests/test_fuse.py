@@ -89,6 +89,20 @@ def test_merge_reads_its_kernel_as_autograd_does():
     torch.testing.assert_close(merged.weight, jacobian[:, :, 1:4, 1:4], rtol=1e-10, atol=1e-12)
 
 
+def test_padding_and_size_are_looked_at_axis_by_axis(images):
+    first, second = conv(3, 6, (1, 3), padding=(0, 1), bias=False), conv(6, 4, (3, 1), padding=(1, 0))
+    assert_same(merge(first, second), nn.Sequential(first, second), 3, images)
+    with pytest.raises(NotExact, match="padding"):
+        merge(conv(3, 6, (3, 1), bias=False), second)
+
+
+def test_a_merged_conv_is_frozen_if_any_part_was():
+    first, second = conv(3, 6, 3), conv(6, 4, 1)
+    assert all(p.requires_grad for p in merge(first, second).parameters())
+    second.weight.requires_grad_(False)
+    assert not any(p.requires_grad for p in merge(first, second).parameters())
+
+
 def test_merge_keeps_dtype_and_precision():
     first, second = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 8, 1)
     merged = merge(first, second)
@@ -115,6 +129,7 @@ def test_add(a, b, stride, images):
         (lambda: fold_bn(conv(3, 4, 3), nn.BatchNorm2d(4)), "train mode"),
         (lambda: fold_bn(conv(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False).eval()), "no running statistics"),
         (lambda: fold_bn(conv(3, 4, 3), nn.BatchNorm2d(5).eval()), "4 channels.*takes 5"),
+        (lambda: fold_bn(conv(3, 4, 3), nn.Identity()), "a BatchNorm2d is needed, not Identity"),
         (lambda: fold_bn(nn.Linear(3, 4), nn.BatchNorm2d(4).eval()), "plain Conv2d"),
         (lambda: merge(conv(3, 4, 3), conv(5, 4, 1)), "4 channels.*takes 5"),
         (lambda: merge(conv(4, 4, 3, groups=2), conv(4, 4, 1)), "groups=2"),

@@ -8,7 +8,7 @@ from reducenet.activation import LambdaReLU
 from reducenet.data import load
 from reducenet.fuse import NotExact
 from reducenet.measure import parameters
-from reducenet.moves import FrozenBatchNorm2d, MoveError, attach, drop_branch, fold, freeze, fuse, linearise, reinit
+from reducenet.moves import FrozenBatchNorm2d, MoveError, attach, drop_branch, fold, freeze, fuse, linearise, reinit, set_scaler
 from reducenet.net import build
 from reducenet.train import fit
 
@@ -72,7 +72,7 @@ def test_fuse_refuses_train_mode_and_lam_below_1(randomised, images):
     with pytest.raises(NotExact, match=r"lam = 0\.3"):
         fuse(net)
     x = images(1, 12)
-    assert (fuse(net, pairs=False)(x) - net(x)).abs().max() < 1e-10
+    assert (fuse(net, strict=False)(x) - net(x)).abs().max() < 1e-10
     linear = linearise(net)
     assert (fuse(linear)(x) - linear(x)).abs().max() < 1e-10
     assert (linear(x) - net(x)).abs().max() > 1e-3
@@ -142,6 +142,8 @@ def test_fold_is_exact_and_leaves_the_original_alone(randomised, images):
         (["bn.affine"], {"bn"}),
         (["bn.statistics"], {"statistics"}),
         (["stage1.*"], {"stage1"}),
+        (["*.bn3.*"], {"bn3"}),
+        (["*.bn3.running_*"], {"bn3 statistics"}),
     ],
 )
 def test_freeze_holds_under_momentum_and_weight_decay(parts, frozen):
@@ -155,7 +157,11 @@ def test_freeze_holds_under_momentum_and_weight_decay(parts, frozen):
     elif frozen == {"statistics"}:
         frozen = {f"{name}.{p}" for name in bns for p in ("running_mean", "running_var", "num_batches_tracked")}
     elif frozen == {"stage1"}:
-        frozen = {name for name, _ in net.named_parameters() if name.startswith("stage1.")}
+        frozen = {name for name in net.state_dict() if name.startswith("stage1.")}
+    elif frozen == {"bn3"}:
+        frozen = {name for name in net.state_dict() if ".bn3." in name}
+    elif frozen == {"bn3 statistics"}:
+        frozen = {name for name in net.state_dict() if ".bn3.running" in name or ".bn3.num" in name}
     for name, before in net.state_dict().items():
         assert torch.equal(before, after[name]) == (name in frozen), name
 
@@ -213,3 +219,106 @@ def test_moves_that_do_not_apply(move, message):
     with pytest.raises(MoveError, match=message):
         move(net)
     assert_untouched(net, before)
+
+
+MOVES = {
+    "drop_branch": ("scaler", drop_branch),
+    "set_scaler": ("scaler", lambda net: set_scaler(net, 0.3)),
+    "linearise": ("lambda", linearise),
+    "freeze": ("scaler", lambda net: freeze(net, ["all"])),
+    "reinit": ("plain", reinit),
+    "attach": ("plain", attach),
+    "fold": ("side", fold),
+    "fuse": ("side", fuse),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_every_move_leaves_its_input_alone_and_shares_nothing_with_it(name, randomised, images):
+    block, move = MOVES[name]
+    net = randomised(attach(build("plain", **SMALL)) if block == "side" else build(block, **SMALL))
+    before, flags, x = state(net), [p.requires_grad for p in net.parameters()], images(1, 12)
+    scalers = [m.scaler for m in net.modules() if hasattr(m, "scaler")]
+    expected = net(x)
+    moved = move(net)
+    assert_untouched(net, before)
+    assert flags == [p.requires_grad for p in net.parameters()]
+    assert scalers == [m.scaler for m in net.modules() if hasattr(m, "scaler")]
+    assert torch.equal(net(x), expected)
+    places = {t.data_ptr() for t in net.state_dict().values()}
+    assert not places & {t.data_ptr() for t in moved.state_dict().values() if t.numel()}
+    assert not moved.training
+
+
+def test_set_scaler_slides_between_student_and_teacher(randomised, images):
+    net, x = randomised(build("scaler", **SMALL)), images(1, 12)
+    assert torch.equal(set_scaler(net, 0.0)(x), drop_branch(net)(x))
+    assert torch.equal(set_scaler(net, 1.0)(x), net(x))
+    assert not torch.equal(set_scaler(net, 0.5)(x), net(x))
+    with pytest.raises(MoveError, match="no block has a scaler"):
+        set_scaler(drop_branch(net), 0.5)
+
+
+def test_attach_depends_on_seed_and_place():
+    net = build("plain", **SMALL)
+
+    def expand(seed, stage):
+        return getattr(attach(net, seed=seed), stage)[0].branch2[0].parametrizations.weight[0].expand
+
+    assert torch.equal(expand(0, "stage2"), expand(0, "stage2"))
+    assert not torch.equal(expand(0, "stage2"), expand(1, "stage2"))
+    assert not torch.equal(expand(0, "stage2").flatten()[:100], expand(0, "stage3").flatten()[:100])
+
+
+def conv_bn_relu(a, b, kernel=3):
+    return nn.Sequential(nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU())
+
+
+class Holder(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+
+    def forward(self, x):
+        return self.f(x)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, Holder, lambda f: nn.Sequential(Holder(f), nn.Identity())])
+def test_fuse_any_nest_of_sequentials(wrap, randomised, images):
+    inner = nn.Sequential(nn.Conv2d(4, 9, 3, padding=1), nn.Identity(), nn.Conv2d(9, 4, 1), nn.BatchNorm2d(4))
+    net = randomised(wrap(nn.Sequential(*conv_bn_relu(3, 4), conv_bn_relu(4, 4), nn.Sequential(inner, nn.ReLU()), conv_bn_relu(4, 2))))
+    fused, x = fuse(net), images(3, 9)
+    assert (fused(x) - net(x)).abs().max() < 1e-10
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+    assert sum(isinstance(m, nn.Conv2d) for m in fused.modules()) == 4  # the inner pair is one
+    again = fuse(fused)
+    assert (again(x) - net(x)).abs().max() < 1e-10
+
+
+def test_fuse_leaves_neighbours_that_do_not_merge(randomised, images):
+    net, x = randomised(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1))), images(3, 9)
+    fused = fuse(net)
+    assert (fused(x) - net(x)).abs().max() < 1e-10
+    assert len(fused) == 2
+
+
+def test_fuse_twice_and_what_was_frozen_stays_frozen(randomised, images):
+    net = randomised(freeze(build("plain", **SMALL), ["conv3", "bn.affine"]))
+    fused, x = fuse(net), images(1, 12)
+    assert (fuse(fused)(x) - net(x)).abs().max() < 1e-10
+    assert [name for name, p in fused.named_parameters() if p.requires_grad] == ["classifier.weight", "classifier.bias"]
+    assert all(p.requires_grad for p in fuse(build("plain", **SMALL).eval()).parameters())
+
+
+def test_reinit_refuses_what_has_no_fresh_start():
+    net = attach(freeze(build("plain", **SMALL), "all"))
+    with pytest.raises(MoveError, match="is a SideBranch, which has no fresh start; reinit before attach"):
+        reinit(net)
+
+
+def test_reinit_resets_statistics_that_are_not_frozen():
+    net = freeze(build("plain", **SMALL), "bn.affine")
+    for bn in net.modules():
+        if isinstance(bn, nn.BatchNorm2d):
+            bn.running_mean.add_(5)
+    assert reinit(net).stem[1].running_mean.abs().max() == 0

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -39,3 +40,7 @@ def test_one_seed_starts_shared_parts_alike():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         build(**arguments)
+
+
+def test_a_seed_is_a_number_whatever_its_type():
+    assert torch.equal(build(seed=np.int64(3)).classifier.weight, build(seed=3).classifier.weight)

@@ -5,10 +5,10 @@ import torch
 
 from reducenet.activation import LambdaReLU, slide
 from reducenet.data import load
-from reducenet.distill import cross_entropy
+from reducenet.distill import cross_entropy, soft_labels
 from reducenet.measure import accuracy
 from reducenet.net import build
-from reducenet.train import SCHEDULES, DivergedError, fit
+from reducenet.train import SCHEDULES, DivergedError, fit, memory_layout
 
 SMALL = dict(width=4, expansion=2, num_classes=4)
 QUIET = dict(device="cpu", progress=False)
@@ -113,3 +113,45 @@ def test_nothing_to_train(data):
 def test_cuda_trains_in_mixed_precision(data):
     net, _ = fit(build("scaler", **SMALL), data, epochs=4, batch=32, device="cuda", progress=False)
     assert accuracy(net.cpu(), data, data.test) > 0.9
+
+
+def test_views_change_with_epoch_stage_and_seed_and_nothing_else(data):
+    def views(**key):
+        seen = []
+
+        def spy(net, x, y):
+            seen.append(x.sum().item())
+            return cross_entropy(net, x, y)
+
+        fit(build("plain", **SMALL), data.subset(64), epochs=2, batch=64, loss=spy, lr=1e-3, **QUIET, **key)
+        return seen
+
+    first = views()
+    assert first[0] != first[1]
+    assert views() == first
+    assert not set(first) & set(views(stage=1))
+    assert not set(first) & set(views(seed=1))
+
+
+def test_narrow_networks_on_the_cpu_are_not_trained_in_channels_last():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for width, device, layout in ((4, cpu, torch.contiguous_format), (8, cpu, torch.channels_last), (4, cuda, torch.channels_last)):
+        assert memory_layout(build("plain", width=width), device) is layout
+
+
+def test_a_single_step_slides_to_the_end(data):
+    net, _ = fit(build("lambda", **SMALL), data.subset(32), epochs=1, hooks=[slide("linear")], **QUIET)
+    assert all(m.lam == 1 for m in net.modules() if isinstance(m, LambdaReLU))
+
+
+def test_no_bar_where_nobody_looks(data, capsys):
+    fit(build("plain", **SMALL), data.subset(32), epochs=1, device="cpu")
+    assert capsys.readouterr().err == ""  # no terminal here
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_auto_on_cuda_gives_the_network_back_where_it_was(data):
+    teacher = build("scaler", **SMALL)
+    net, _ = fit(build("plain", **SMALL), data, epochs=1, loss=soft_labels(teacher), progress=False)
+    assert next(net.parameters()).device == torch.device("cpu")
+    assert 0 <= accuracy(net, data, data.test) <= 1

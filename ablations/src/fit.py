@@ -73,23 +73,27 @@ def result_of(run):
 def loss_of(p):
     if p.get("loss", "ce") == "ce":
         return distill.cross_entropy
-    guide = network_of(teacher).to(device)
+    guide = network_of(teacher)
     if p["loss"] == "kd":
         return distill.soft_labels(guide, p["kd_weight"], p["temperature"])
     return distill.feature_alignment(guide, p["feature_weight"])
 
 
 def learn(net, p):
-    """The trained network, its curves, and what the training cost in MACs."""
+    """The trained network, its curves, what the training cost, and "ok" or "diverged"."""
     loss = loss_of(p)
-    per_image = measure.training_macs(net.to(device), shape, loss)
-    per_epoch = per_image * len(images.train.labels)
+    per_epoch = measure.training_macs(net, shape, loss) * len(images.train.labels)
     epochs = p.get("epochs") or max(1, round(sum(result_of(run)["cost"]["train_macs"] for run in budget) / per_epoch))
     options = {k: p[k] for k in ("lr", "momentum", "weight_decay", "batch", "schedule") if k in p}
     hooks = [activation.slide(p["lam"], p["lam_until"])] if p.get("lam") else []
-    net, rows = fit(net, images, epochs=epochs, loss=loss, hooks=hooks, seed=seed, stage=stage, device=device, progress=False, **options)
+    shared = dict(loss=loss, hooks=hooks, seed=seed, stage=stage, device=device, progress=False)
+    try:
+        net, rows = fit(net, images, epochs=epochs, **shared, **options)
+        outcome = "ok"
+    except DivergedError as error:
+        rows, outcome, epochs = error.rows, "diverged", len(error.rows) + 1
     seconds = sum(row["seconds"] for row in rows)
-    return net.cpu(), rows, {"epochs": epochs, "train_macs": per_epoch * epochs, "train_seconds": seconds}
+    return net, rows, {"epochs": epochs, "train_macs": per_epoch * epochs, "train_seconds": seconds}, outcome
 
 
 # %% [markdown]
@@ -108,10 +112,8 @@ for move in moves:
     if word == "build":
         move = {"build": {**p, "num_classes": len(images.classes), "in_channels": images.in_channels}}
     if word == "fit":
-        try:
-            net, rows, cost = learn(net, p)
-        except DivergedError as error:
-            rows, status = error.rows, "diverged"
+        net, rows, cost, status = learn(net, p)
+        if status != "ok":
             break
     else:
         before, net = net, checkpoint.perform(net, move, seed)
@@ -133,15 +135,15 @@ metrics = {}
 if status == "ok":
     net = net.eval()
     hits = measure.correct(net, images, images.test)
-    slid = all(m.lam == 1 for m in net.modules() if isinstance(m, activation.LambdaReLU))
-    deployed = moves_of.fuse(net, pairs=slid)
+    deployed = moves_of.fuse(net, strict=False)
     metrics = {
-        "test_accuracy": hits.double().mean().item(),
+        "test_accuracy": hits.sum().item() / len(hits),
         "val_accuracy": measure.accuracy(net, images, images.val),
         "test_images": len(hits),
         "parameters": measure.parameters(deployed),
         "macs": measure.macs(deployed, shape),
-        "fuse_error": measure.difference(net, moves_of.fuse(copy.deepcopy(net).double(), pairs=slid), images, probe),
+        "fuse_error": measure.difference(net, moves_of.fuse(copy.deepcopy(net).double(), strict=False), images, probe),
+        "rounding_error": measure.difference(net, deployed, images, probe),
         "move_error": move_error,
     }
     checkpoint.save(net, out / "net.safetensors", chain, seed)

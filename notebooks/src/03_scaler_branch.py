@@ -55,8 +55,10 @@ from reducenet.course.recorded import Recorded
 from reducenet.course.scaler import Bench
 from reducenet.data import batches
 from reducenet.style import BLUE, GREY, ORANGE, Drawn, theme
+from reducenet.train import device_for
 
 started = time.time()
+torch.set_num_threads(1)  # networks this small gain nothing from more
 theme()
 quick, widths = Recorded("quick"), Recorded("expansion")
 
@@ -67,7 +69,7 @@ if profile == "smoke":
 if profile == "full":
     epochs *= 3
 shape = tuple(data.train.images.shape[1:])
-print(f"{len(data.train.labels):,} training images, {epochs} epochs, {torch.get_num_threads()} threads")
+print(f"{len(data.train.labels):,} training images, {epochs} epochs a training, on the {device_for().type}")
 
 # %% [markdown]
 # ## What does the block compute?

@@ -14,23 +14,22 @@ def block(scaler: float, expansion: int) -> str:
     shown = 0.1 + 0.9 * scaler
     state = "gone: this is the student" if scaler == 0 else f"times {scaler:.2f}"
     name = f"Scaler block: branch 1, expansion {expansion}, {state}; beside it branch 2 and the shortcut."
-    wide = 30 + 12 * expansion  # half of it left and right of the middle line
-    middle, right = 130, 272
+    wide = 40 + 11 * expansion
+    left, middle, right, edge = 95, 175, 255, 335
     parts = [
         f'<svg class="block" role="img" aria-label="{escape(name)}" viewBox="0 0 360 330" '
         f'style="width:100%;max-width:360px;background:{PAPER}" font-family="sans-serif" font-size="12" text-anchor="middle">',
-        _box(200, 8, 60, "x", "#eeeeee"),
-        _line(200, 30, middle, 52), _line(200, 30, right, 52), _line(200, 30, 346, 44), _line(346, 44, 346, 252), _line(346, 252, 215, 272),
+        _box(middle, 6, 50, "x", "#bbbbbb"),
+        _line(middle, 28, right, 58), _line(middle, 28, edge, 40), _line(edge, 40, edge, 262), _line(edge, 262, middle + 10, 274),
         f'<g opacity="{shown:.2f}">',
-        _box(middle, 52, wide, "conv3" if wide < 80 else f"conv3 × {expansion}", BLUE), _box(middle, 78, wide, "BN · ReLU", BLUE),
-        _line(middle, 100, middle, 112), _box(middle, 112, 60, "conv1", BLUE), _box(middle, 138, 70, "BN · ReLU", BLUE),
-        _line(middle, 160, 190, 190), "</g>",
-        f'<text x="{middle}" y="182" fill="{INK}">scaler {scaler:.2f}</text>',
-        _box(right, 52, 70, "conv3", GREEN), _box(right, 78, 70, "BN · ReLU", GREEN), _line(right, 100, 210, 190),
-        _plus(200, 196), _line(200, 206, 200, 216), _box(200, 216, 90, "conv3 · BN", GREY), _line(200, 238, 200, 264),
-        _plus(200, 274), _line(200, 284, 200, 294), _box(200, 294, 60, "ReLU", GREY),
-        f'<text x="52" y="46" fill="{INK}" opacity="{shown:.2f}">branch1</text>', f'<text x="{right}" y="46" fill="{INK}">branch2</text>',
-        f'<text x="318" y="160" fill="{INK}" transform="rotate(90 338 160)">shortcut</text>', "</svg>",
+        _line(middle, 28, left, 58), _box(left, 58, wide, "conv3" if expansion == 1 else f"conv3 × {expansion}", BLUE),
+        _box(left, 84, wide, "BN·ReLU", BLUE), _line(left, 106, left, 116), _box(left, 116, 60, "conv1", BLUE),
+        _box(left, 142, 60, "BN·ReLU", BLUE), _line(left, 164, middle - 8, 196), _text(left - 40, 46, "branch1"), "</g>",
+        _text(left - 12, 186, f"× {scaler:.2f}"),
+        _box(right, 58, 60, "conv3", GREEN), _box(right, 84, 60, "BN·ReLU", GREEN), _line(right, 106, middle + 8, 196),
+        _text(right + 30, 124, "branch2"), _plus(middle, 202), _line(middle, 212, middle, 220), _box(middle, 220, 80, "conv3·BN", GREY),
+        _line(middle, 242, middle, 264), _plus(middle, 274), _line(middle, 284, middle, 296), _box(middle, 296, 60, "ReLU", GREY),
+        f'<text transform="translate({edge - 6} 150) rotate(-90)" fill="{INK}">shortcut</text>', "</svg>",
     ]  # fmt: skip
     return "".join(parts)
 
@@ -78,6 +77,10 @@ def _box(x: float, y: float, width: float, text: str, colour: str) -> str:
 
 def _line(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="#666666" stroke-width="1.5"/>'
+
+
+def _text(x: float, y: float, text: str) -> str:
+    return f'<text x="{x}" y="{y}" fill="{INK}">{text}</text>'
 
 
 def _plus(x: float, y: float) -> str:

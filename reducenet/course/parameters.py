@@ -13,14 +13,17 @@ def check(names: dict, **allowed) -> None:
     """Call it right behind the parameters cell: `check(globals(), seed=int, scaler=(0.0, 1.0), expansion=[1, 2, 4, 8])`.
 
     `allowed` says for each parameter its type, its range as a pair, or its values as a list. Any other name that is defined by now came
-    in from outside and is refused, with the list of known ones.
+    in from outside and is refused, with the list of known ones. When the cell is run again, the page's own names are there too, and only
+    the parameters are checked.
 
     >>> check({"seed": 0, "sede": 3}, seed=int)
     Traceback (most recent call last):
     reducenet.course.parameters.ParameterError: unknown parameter 'sede'; known: seed
     """
+    first, names["_parameters_checked"] = "_parameters_checked" not in names, True
     unknown = [name for name in names if name not in allowed and not name.startswith("_") and name not in KERNEL and name != "check"]
-    if unknown:
+    if unknown and first:
+        del names["_parameters_checked"]
         raise ParameterError(f"unknown parameter {', '.join(map(repr, unknown))}; known: {', '.join(allowed)}")
     for name, rule in allowed.items():
         value = names[name]

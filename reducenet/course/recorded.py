@@ -5,7 +5,7 @@ from functools import cached_property
 from IPython.display import Markdown
 
 from reducenet.course.parameters import reports
-from reducenet.study.page import Report, interval, read_rows
+from reducenet.study.words import Report, interval, read_rows
 
 
 class Recorded:
@@ -28,8 +28,8 @@ class Recorded:
         report = self.report
         n = int(report.values[arm].count())
         text = f"{report.labels[arm]}: {self.mean(arm):.1f} % (n = {n})"
-        if contrast := report.contrasts.get(arm):
-            text += f", {interval(contrast)} points against the {report.labels[report.baseline]}: **{contrast.reading}**"
+        if contrast := report.against_baseline(arm):
+            text += f", {interval(contrast)} points against the {report.base}: **{contrast.reading}**"
         return text
 
     def say(self, *arms: str) -> Markdown:

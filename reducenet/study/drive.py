@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 
-from reducenet.study.execute import execute, pinned
+from reducenet.study.execute import execute, inherited, pinned
 from reducenet.study.plan import Plan, Run
 from reducenet.study.progress import Progress
 from reducenet.study.store import Store
@@ -35,13 +35,10 @@ def known(plan: Plan, store: Store) -> dict[str, dict]:
     """The status of every run whose end is in the store; a run that goes on from one that diverged has diverged too."""
     states: dict[str, dict] = {}
     for key, run in plan.runs.items():
-        if result := store.result(key):
-            state, error = result["status"], ""
-        elif not run.exclusive and any(states.get(need, {}).get("state") == "diverged" for need in run.needs):
-            state, error = "diverged", "goes on from a run that diverged"
-        else:
-            continue
-        states[key] = {"key": key, "state": state, "seconds": 0.0, "error": error}
+        result = store.result(key)
+        state, error = (result["status"], "") if result else inherited(run, [states[need] for need in run.needs if need in states])
+        if result or state == "diverged":
+            states[key] = {"key": key, "name": run.name, "state": state, "seconds": 0.0, "error": error}
     return states
 
 
@@ -77,10 +74,16 @@ def _pool(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, w
                                                  priority=urgency[run.key])  # fmt: skip
             keys = {future.key: key for key, future in futures.items()}
             for future in as_completed(futures.values()):
+                run = plan.runs[keys[future.key]]
                 try:
                     yield future.result()
-                except KilledWorker as error:
-                    yield {"key": keys[future.key], "state": "failed", "seconds": 0.0, "error": f"its process died: {error}"}
+                except KilledWorker as error:  # also what every run that needed it raises
+                    killed = error.task == future.key
+                    if killed:
+                        message = "its process was killed again and again; is there enough memory?"
+                        store.note_failure(run.key, {"name": run.name, "type": "KilledWorker", "message": message})
+                    state, why = ("failed", f"KilledWorker: {message}") if killed else ("blocked", f"needs {error.task}")
+                    yield {"key": run.key, "name": run.name, "state": state, "seconds": 0.0, "error": why}
 
 
 def _longest_first(batch: list[Run]) -> dict[str, float]:

@@ -34,7 +34,7 @@ def pinned(threads: int, **more: str):
 
 
 def execute(run: Run, store_folder: str, upstream: list[dict] | None = None, others: object = None) -> dict:
-    """Run one notebook into the store. The status: {"key", "state": ok | diverged | failed | blocked, "seconds", "error"}.
+    """Run one notebook into the store. The status: {"key", "name", "state": ok | diverged | failed | blocked, "seconds", "error"}.
 
     `upstream` are the statuses of the runs it needs; if one of them has no network to go on from, this run is blocked.
     `others` is for executors that start a run when its arguments are there.
@@ -42,13 +42,11 @@ def execute(run: Run, store_folder: str, upstream: list[dict] | None = None, oth
     store, start = Store(store_folder), time.monotonic()
 
     def status(state: str, error: str = "") -> dict:
-        return {"key": run.key, "state": state, "seconds": time.monotonic() - start, "error": error}
+        return {"key": run.key, "name": run.name, "state": state, "seconds": time.monotonic() - start, "error": error}
 
-    troubled = {need["key"]: need["state"] for need in upstream or [] if need["state"] != "ok"}
-    if missing := [key for key, state in troubled.items() if state != "diverged"]:
-        return status("blocked", f"needs {', '.join(missing)}")
-    if troubled and not run.exclusive:  # what times the arms does without those that diverged
-        return status("diverged", f"needs {', '.join(troubled)}, which diverged")
+    state, why = inherited(run, upstream or [])
+    if state:
+        return status(state, why)
     if done := store.result(run.key):
         return status(done["status"])
     folder = store.begin(run.key)
@@ -60,6 +58,19 @@ def execute(run: Run, store_folder: str, upstream: list[dict] | None = None, oth
         return status("failed", f"{error['type']}: {error['message']}")
     store.publish(run.key, folder)
     return status(store.result(run.key)["status"])
+
+
+def inherited(run: Run, upstream: list[dict]) -> tuple[str, str]:
+    """("", "") where the run can go ahead; else its state and why: what it goes on from diverged, or something it needs did not run."""
+    troubled = {need["key"]: need for need in upstream if need["state"] != "ok"}
+    if run.exclusive:  # what times the arms does without those that diverged
+        troubled = {key: need for key, need in troubled.items() if need["state"] != "diverged"}
+    for role in ("after", "teacher"):
+        if troubled.get(run.parameters.get(role), {}).get("state") == "diverged":
+            return "diverged", "goes on from a run that diverged"
+    if troubled:
+        return "blocked", f"needs {', '.join(sorted({need.get('name', key) for key, need in troubled.items()}))}"
+    return "", ""
 
 
 def _papermill(run: Run, store: Store, folder: Path) -> dict | None:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from reducenet.study.statistics import paired, t_interval
-from reducenet.style import GREY, arm_style
+from reducenet.style import GREY, arm_styles
 
 OFF_SCALE = 10.0  # an arm this many points below the baseline is named at the edge, so that it does not squeeze the others together
 
@@ -16,37 +16,38 @@ def on_scale(values: pd.DataFrame, baseline: str) -> list[str]:
     return [arm for arm in values if values[arm].notna().any() and values[arm].mean() >= floor]
 
 
-def accuracy(values: pd.DataFrame, labels: dict[str, str], baseline: str) -> plt.Figure:
-    """Test accuracy, an arm a line: seeds faint, mean marked, 95 % t interval."""
+def accuracy(values: pd.DataFrame, labels: dict[str, str], baseline: str, name: str) -> plt.Figure:
+    """Accuracy, an arm a line: seeds faint, mean marked, 95 % t interval."""
     figure, axes = _dots(values, labels, on_scale(values, baseline))
     axes.axvline(values[baseline].mean(), color=GREY, lw=1, ls=":", zorder=0)
-    axes.set_xlabel("test accuracy (%)")
+    axes.set_xlabel(f"{name} (%)")
     return figure
 
 
-def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, margin: float) -> plt.Figure:
+def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, margin: float, name: str) -> plt.Figure:
     """Arm minus baseline by seed, in points; the band is the margin within which a difference does not matter."""
     arms = [arm for arm in values if arm != baseline]
-    differences = pd.DataFrame({arm: values[arm] - values[baseline] for arm in arms})
+    differences = pd.DataFrame({arm: values[arm] - values[baseline] for arm in values})
     shown = [arm for arm in on_scale(values, baseline) if arm != baseline]
     figure, axes = _dots(differences, {arm: labels[arm] for arm in arms}, shown)
     axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
     axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
-    axes.set_xlabel(f"test accuracy minus {labels[baseline]}, same seed (points)")
+    axes.set_xlabel(f"{name} minus {labels[baseline]}, same seed (points)")
     return figure
 
 
-def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseline: str) -> plt.Figure:
-    """Mean test accuracy against the whole training cost, in units of the baseline's."""
+def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseline: str, name: str) -> plt.Figure:
+    """Mean accuracy against the whole training cost, in units of the baseline's."""
     figure, axes = plt.subplots(figsize=(4.8, 5.2))
+    styles = arm_styles(list(labels))
     for arm in on_scale(values, baseline):
-        colour, marker = arm_style(arm)
+        colour, marker = styles[arm]
         mean, low, high = t_interval(values[arm].dropna())
         x = ledger[arm] / ledger[baseline]
         axes.plot([x, x], [low, high], color=colour, lw=2, solid_capstyle="round")
         axes.plot(x, mean, marker, color=colour, ms=10, label=labels[arm])
     axes.set_xlabel(f"training cost, teacher included (× {labels[baseline]})")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_ylabel(f"{name} (%)")
     axes.set_xlim(0)
     figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=10)
     return figure
@@ -55,8 +56,9 @@ def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseli
 def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str]) -> tuple[plt.Figure, plt.Axes]:
     arms = list(labels)
     figure, axes = plt.subplots(figsize=(4.8, 0.9 + 0.58 * len(arms)))
+    styles = arm_styles(list(values))
     for place, arm in enumerate(arms):
-        colour, marker = arm_style(arm)
+        colour, marker = styles[arm]
         seeds = values[arm].dropna().to_numpy()
         axes.text(0, place - 0.3, labels[arm], transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10)
         if arm not in shown:

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 
 class StudyError(ValueError):
@@ -17,7 +17,7 @@ class StudyError(ValueError):
 
 
 class Words(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -84,8 +84,21 @@ class Linearise(Words):
     at: Names = "*"
 
 
+PARTS = ("all", "classifier", "classifier.weight", "classifier.bias", "conv3", "bn.affine", "bn.statistics")
+
+
 class Freeze(Words):
+    """`parts` are the switches in `PARTS`, or patterns with a `*` over names of parameters and statistics."""
+
     parts: Names
+
+    @field_validator("parts")
+    @classmethod
+    def _known(cls, parts: Names) -> Names:
+        for part in [parts] if isinstance(parts, str) else parts:
+            if part not in PARTS and "*" not in part:
+                raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}, or a pattern with a *")
+        return parts
 
 
 class Reinit(Words):
@@ -102,7 +115,7 @@ class Fold(Words):
 
 
 class Fuse(Words):
-    pairs: bool = True
+    strict: bool = True
 
 
 MOVES: dict[str, type[Words]] = {
@@ -120,14 +133,18 @@ class Arm(Words):
 
 
 class Compare(Words):
-    """Fixed before running: against which arm, and the smallest difference that matters, in points of test accuracy."""
+    """Fixed before running: every arm against `baseline`, and the pairs in `also` (first minus second); the smallest difference that
+    matters, in points; on which images: "val" for a study that chooses something, "test" for one that reports."""
 
     baseline: str
     margin: Above0 = 0.5
+    also: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    on: Literal["test", "val"] = "test"
 
 
 class Study(Words):
-    """One study file. `build` and `fit` hold defaults for the moves of that name; `seeds` counts replicates, from `first_seed`."""
+    """One study file. `build` and `fit` hold defaults for the moves of that name; `seeds` counts replicates, from `first_seed`;
+    `notes` are what a reader of the report should bear in mind."""
 
     title: str
     question: str = ""
@@ -139,7 +156,8 @@ class Study(Words):
     build: dict = {}
     fit: dict = {}
     compare: Compare
-    arms: dict[str, Arm] = Field(min_length=1)
+    notes: list[str] = []
+    arms: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Arm] = Field(min_length=1)
 
 
 def read(path: str | Path) -> tuple[Study, dict[str, list[dict]]]:
@@ -156,8 +174,9 @@ def read(path: str | Path) -> tuple[Study, dict[str, list[dict]]]:
         raise StudyError(f"{path}: {_first(error, Study)}") from None
     try:
         chains = {name: _whole(study, name, []) for name in study.arms}
-        if study.compare.baseline not in study.arms:
-            raise StudyError(f"compare.baseline: {_unknown('arm', study.compare.baseline, study.arms)}")
+        for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
+            if name not in study.arms:
+                raise StudyError(f"compare.{where}: {_unknown('arm', name, study.arms)}")
         _check_teachers(study, chains)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
@@ -241,8 +260,8 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
     """The field names of the model that `location` leads to."""
-    for part in location:
-        if part in getattr(model, "model_fields", {}):
-            kind = model.model_fields[part].annotation
-            model = Arm if part == "arms" else kind
+    if location[:1] == ("arms",):
+        model = Arm
+    elif location[:1] == ("compare",):
+        model = Compare
     return list(model.model_fields)

@@ -8,6 +8,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from reducenet.study.grammar import StudyError
+
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -18,7 +20,7 @@ def key(**parts) -> str:
 
 
 CORE = ("activation", "blocks", "checkpoint", "data", "distill", "fuse", "measure", "moves", "net", "seeding", "train")
-REPORT = ("style", "study/figures", "study/page", "study/report", "study/rows", "study/statistics")
+REPORT = ("style", "study/figures", "study/page", "study/report", "study/rows", "study/statistics", "study/words")
 
 
 @cache
@@ -45,8 +47,11 @@ def _code_of(modules: tuple[str, ...]) -> str:
 @cache
 def notebook_code(path: Path) -> str:
     """A hash of a notebook's code cells; text, outputs and ids do not count."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path}: not a readable notebook ({type(error).__name__}); `python notebooks/build.py` makes it") from None
     return hashlib.sha256(_meaning(source).encode()).hexdigest()[:16]
 
 

@@ -47,6 +47,7 @@ def _kernel(arguments: list[str], environment: dict, folder: str) -> None:
     """The forked process: become a kernel in `folder`, with a log of what is written past the notebook."""
     from ipykernel.kernelapp import IPKernelApp
 
+    os.setsid()  # Ctrl-C in the terminal is for the driver, which then stops its kernels
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

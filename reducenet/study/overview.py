@@ -12,7 +12,7 @@ from reducenet.study.store import Store
 def print_plan(plan: Plan, store: Store) -> None:
     """Every arm as a sentence of moves, and how many runs are new. Shared beginnings count once, for the arm that comes first."""
     study, chains = read(plan.path)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     finished = known(plan, store)
     table = Table(title=f"{plan.name}: {study.title}", title_justify="left")
     for column in ("arm", "moves", "own runs", "to do"):
@@ -29,7 +29,7 @@ def print_plan(plan: Plan, store: Store) -> None:
 
 def print_status(plan: Plan, store: Store) -> int:
     """Done, running, failed, left; a line for every failure. Returns the exit code: 1 where a run has failed."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     states, running, failures = known(plan, store), store.running(), []
     counts = dict.fromkeys(("done", "running", "diverged", "failed", "left"), 0)
     for key, run in plan.runs.items():

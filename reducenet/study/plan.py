@@ -48,10 +48,6 @@ class Plan:
         visit(key)
         return list(seen)
 
-    def arms_through(self, key: str) -> list[str]:
-        """The arms whose ledger holds this run."""
-        return sorted({arm for (arm, _), end in self.ends.items() if key in self.lineage(end)}, key=list(self.study.arms).index)
-
     def lineage(self, key: str) -> list[str]:
         """`ancestry`, without the runs that only set a budget."""
         run, found = self.runs[key], []
@@ -85,10 +81,11 @@ def plan(path: str | Path, device: str | None = None) -> Plan:
             teacher = end_of(fit["teacher"], seed) if fit.get("teacher") else ""
             budget = made.lineage(end_of(fit["cost_of"], seed)) if fit.get("cost_of") else []
             parameters = dict(moves=moves, seed=seed, stage=stage, after=before, teacher=teacher, budget=budget, **common)
-            key = identity.key(**parameters, code=code)
+            key = identity.key(**{**parameters, "moves": [_read_by_a_run(move) for move in moves]}, code=code)
             needs = tuple(dict.fromkeys(k for k in (before, teacher, *budget) if k))
             if key not in runs:
-                runs[key] = Run(key, f"{arm}/s{seed}", notebooks["fit"], parameters, needs, fit.get("epochs") or 0)
+                epochs = fit.get("epochs") or sum(runs[k].epochs for k in budget)
+                runs[key] = Run(key, f"{arm}/s{seed}", notebooks["fit"], parameters, needs, epochs)
             before, stage = key, stage + bool(fit)
         ends[arm, seed] = before
         return before
@@ -112,6 +109,20 @@ def _segments(chain: list[dict]) -> list[list[dict]]:
         if "fit" in move:
             segments.append([])
     return [segment for segment in segments if segment]
+
+
+def _read_by_a_run(move: dict) -> dict:
+    """The move without what changes nothing: names of arms (their keys are there) and parameters that this block or loss does not read."""
+    ((name, given),) = move.items()
+    ignored: set[str] = set()
+    if name == "fit":
+        ignored = {"teacher", "cost_of"} | ({"kd_weight", "temperature"} if given["loss"] != "kd" else set())
+        ignored |= {"feature_weight"} if given["loss"] != "features" else set()
+        ignored |= {"lam_until"} if given["lam"] is None else set()
+    if name == "build":
+        used = {"scaler": {"expansion", "scaler"}, "plain": set(), "lambda": {"expansion", "lam"}, "published": {"expansion"}}
+        ignored = {"expansion", "scaler", "lam"} - used[given["block"]]
+    return {name: {key: value for key, value in given.items() if key not in ignored}}
 
 
 def sentence(chain: list[dict], defaults: dict[str, dict]) -> str:

@@ -16,15 +16,17 @@ WORDS = {"ok": "done", "diverged": "diverged", "failed": "FAILED", "blocked": "b
 class Progress:
     def __init__(self, plan: Plan, store: Store, console: Console | None = None):
         self.plan, self.store = plan, store
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, markup=False)
         self.states: dict[str, dict] = {}
         self.seconds: dict[str, list[float]] = {}  # by arm, of the runs finished here
-        self.cached, self.start, self.live = 0, time.monotonic(), None
+        self.cached, self.live = 0, None
+        self.start = self.last = time.monotonic()  # of the drive, and when a run last ended
 
     @contextlib.contextmanager
     def over(self, states: dict[str, dict]):
         """While runs finish: draw the table twice a second, or print lines."""
-        self.states, self.cached, self.start = dict(states), len(states), time.monotonic()
+        self.states, self.cached = dict(states), len(states)
+        self.start = self.last = time.monotonic()
         if not self.console.is_terminal:
             yield
             return
@@ -33,7 +35,7 @@ class Progress:
 
     def report(self, status: dict) -> None:
         """One run has ended."""
-        self.states[status["key"]] = status
+        self.states[status["key"]], self.last = status, time.monotonic()
         run = self.plan.runs[status["key"]]
         if status["state"] == "ok":
             self.seconds.setdefault(run.name.split("/")[0], []).append(status["seconds"])
@@ -47,7 +49,7 @@ class Progress:
             self.console.print(line, soft_wrap=True)
 
     def time_left(self) -> str:
-        """From the mean seconds of finished runs of the same arm, or of all; spread as the finished ones were. "?" before the first."""
+        """From the mean seconds of finished runs of the same arm, or of all, at the pace of the runs so far. "?" before the first."""
         spent = sum(sum(times) for times in self.seconds.values())
         if not spent:
             return "?"
@@ -57,7 +59,8 @@ class Progress:
             if key not in self.states:
                 times = self.seconds.get(run.name.split("/")[0])
                 todo += sum(times) / len(times) if times else overall
-        left = todo * (time.monotonic() - self.start) / spent
+        pace = (self.last - self.start) / spent  # seconds of the clock for a second of a run
+        left = max(0.0, todo * pace - (time.monotonic() - self.last)) if todo else 0.0
         return f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
 
     def table(self) -> Table:

@@ -22,13 +22,21 @@ from reducenet.study.store import Store
 BLOCK = "<!-- results of {name}: made by `reducenet report {name}`, do not edit -->\n{text}<!-- end of results -->"
 
 
-def write(plan: Plan, store: Store, out: Path, force: bool = False) -> tuple[Path, bool]:
-    """The page of the study, and whether it was written now. Does nothing where rows, study file and report code are as they were."""
-    notebook = out.parent / "report.ipynb"
-    if not notebook.is_file():
-        notebook = plan.path.parent.parent / "reports" / "report.ipynb"
+def write(plan: Plan, store: Store, out: Path | None = None, force: bool = False) -> tuple[Path, bool]:
+    """The page of the study, and whether it was written now. Does nothing where rows, study file and report code are as they were.
+
+    A whole report in its usual place is also what README shows of the study.
+    """
+    project = plan.path.absolute().parents[1]
+    usual = project / "reports" / plan.name
+    out = (out or usual).absolute()
+    notebook = project / "reports" / "report.ipynb"
     if not notebook.is_file():
         raise StudyError(f"{notebook}: the notebook that renders reports is missing; `python notebooks/build.py` makes it")
+    if out.exists() and not (out / "summary.json").is_file():
+        raise StudyError(
+            f"{out}: exists and is no report of this project (it has no summary.json), so it is left alone; choose another --out"
+        )
     rows = collect(plan, store)
     if not any(row["status"] == "ok" and row["arm"] == plan.study.compare.baseline for row in rows):
         raise StudyError(f"{plan.path}: nothing to report yet: the baseline arm {plan.study.compare.baseline!r} has no finished run; "
@@ -36,24 +44,31 @@ def write(plan: Plan, store: Store, out: Path, force: bool = False) -> tuple[Pat
     key = identity.key(
         rows=rows, code=identity.report_code(), notebook=identity.notebook_code(notebook), study=plan.path.read_text("utf-8")
     )
-    if not force and _is_current(out, key):
-        return out / "index.html", False
-    fresh = out.with_name(f".{out.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    (fresh / "runs").mkdir(parents=True)
+    fresh = force or not _is_current(out, key)
+    if fresh:
+        _make(rows, key, plan, store, notebook, out)
+    if out == usual and not any(row["status"] == "missing" for row in rows):
+        refresh_readme(project / "README.md", plan.path, out / "results.csv")
+    return out / "index.html", fresh
+
+
+def _make(rows: list[dict], key: str, plan: Plan, store: Store, notebook: Path, out: Path) -> None:
+    """The report, made beside `out`; it takes that place when it is whole, and the old one goes last."""
+    made, old = (out.with_name(f".{out.name}.{what}.{os.getpid()}") for what in ("new", "old"))
+    shutil.rmtree(made, ignore_errors=True)
+    (made / "runs").mkdir(parents=True)
     try:
-        write_csv(rows, fresh / "results.csv")
-        _publish_notebooks(rows, plan, store, fresh / "runs")
-        contrasts = _render(notebook, plan.path, fresh)
-        summary = {"key": key, "baseline": plan.study.compare.baseline, "margin": plan.study.compare.margin, "contrasts": contrasts}
-        (fresh / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        write_csv(rows, made / "results.csv")
+        _publish_notebooks(rows, plan, store, made / "runs")
+        compare = plan.study.compare
+        summary = {"key": key, "baseline": compare.baseline, "margin": compare.margin, "contrasts": _render(notebook, plan.path, made)}
+        (made / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         if out.exists():
-            shutil.rmtree(out)
-        fresh.rename(out)
+            out.rename(old)
+        made.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    refresh_readme(plan.path.parent.parent / "README.md", plan.path, out / "results.csv")
-    return out / "index.html", True
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _is_current(out: Path, key: str) -> bool:
@@ -101,25 +116,20 @@ def _publish_notebooks(rows: list[dict], plan: Plan, store: Store, folder: Path)
 
 def contrasts_of(report) -> list[dict]:
     """The contrasts of a rendered report as plain data, for `summary.json`."""
-    return [{k: None if v != v else v for k, v in dataclasses.asdict(c).items()} for c in report.contrasts.values()]
+    return [{k: None if v != v else v for k, v in dataclasses.asdict(c).items()} for c in report.contrasts]
 
 
 def readme_block(study_file: Path, rows_file: Path) -> str:
     """The results of a study as README shows them, from its rows."""
-    from reducenet.study.page import Report, read_rows
+    from reducenet.study.words import Report, read_rows
 
     report = Report(study_file, read_rows(rows_file))
-    base = report.labels[report.baseline]
-    lines = [f"| arm | test accuracy (%) | minus {base} (points) | reading | training cost (×) |", "|---|---:|---:|---|---:|"]
+    lines = [f"| arm | {report.measure} (%) | minus {report.base} (points) | reading | training cost (×) |", "|---|---:|---:|---|---:|"]
     for arm in report.labels:
         row, cost = report.accuracy_row(arm), report.cost_row(arm)
-        lines.append(
-            f"| {row['label']} | {row['mean'].split(' ')[0]} | {row['difference']} | {row['reading'].split(' (')[0]} | {cost['ledger']} |"
-        )
-    first = report.rows[report.rows.status == "ok"].iloc[0]
-    note = (f"{report.study.data}, {int(report.values.count().max())} paired seeds, 95 % paired t intervals, "
-            f"Holm over {len(report.contrasts)} comparisons; {first.processor}, torch {first.torch}. {report.summary()}")  # fmt: skip
-    return "\n".join(lines) + f"\n\n{note}\n"
+        lines.append(f"| {row['label']} | {row['mean'].split(' ')[0]} | {row['difference']} | {row['reading']} | {cost['ledger']} |")
+    note = f"{report.study.data}, {report.seeds}. {report.rule()} {report.machine()}"
+    return f"**In short.** {report.summary()}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 
 def refresh_readme(readme: Path, study_file: Path, rows_file: Path) -> None:

@@ -8,8 +8,8 @@ from reducenet.study.store import Store
 
 COLUMNS = (
     "study", "arm", "seed", "status", "test_accuracy", "val_accuracy", "test_images", "parameters", "macs", "latency_1", "latency_64",
-    "epochs", "ledger_macs", "ledger_seconds", "fuse_error", "move_error", "key", "needs", "processor", "device", "threads", "python",
-    "torch", "error",
+    "epochs", "ledger_macs", "ledger_seconds", "fuse_error", "rounding_error", "move_error", "key", "needs", "processor", "device",
+    "threads", "python", "torch", "error",
 )  # fmt: skip
 
 

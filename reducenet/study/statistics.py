@@ -19,16 +19,17 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Contrast:
-    """Arm minus baseline, in the unit of the values. `reading`: higher, lower, equivalent, undecided, or no result (too few seeds)."""
+    """Arm minus `against`, in the unit of the values. `reading`: higher, lower, equivalent, undecided, or no result (too few seeds)."""
 
     arm: str
+    against: str
     n: int
     mean: float
     low: float
     high: float
     p: float  # Holm-adjusted, two-sided
     p_equivalent: float  # Holm-adjusted, TOST within the margin
-    detectable: float  # the difference found with 80 % power at this n, spread and unadjusted level
+    detectable: float  # found with 80 % power at this n and spread, in the worst place of the family (level 0.05 / comparisons)
     reading: str
 
 
@@ -47,19 +48,19 @@ def paired(values: pd.DataFrame, arm: str, baseline: str) -> np.ndarray:
     return (values[arm] - values[baseline]).dropna().to_numpy()
 
 
-def compare(values: pd.DataFrame, baseline: str, margin: float) -> list[Contrast]:
-    """Every other arm against `baseline`; one family for Holm."""
-    arms = [arm for arm in values if arm != baseline]
-    differences = {arm: paired(values, arm, baseline) for arm in arms}
-    known = [arm for arm in arms if len(differences[arm]) >= 2]
-    p = dict(zip(known, _holm([_p_value(differences[arm]) for arm in known]), strict=True))
-    same = dict(zip(known, _holm([_p_equivalent(differences[arm], margin) for arm in known]), strict=True))
+def compare(values: pd.DataFrame, baseline: str, margin: float, also: list[list[str]] | None = None) -> list[Contrast]:
+    """Every other arm against `baseline`, and the pairs (arm, against) in `also`: one family for Holm."""
+    pairs = [(arm, baseline) for arm in values if arm != baseline] + [tuple(pair) for pair in also or []]
+    differences = {pair: paired(values, *pair) for pair in pairs}
+    known = [pair for pair in pairs if len(differences[pair]) >= 2]
+    p = dict(zip(known, _holm([_p_value(differences[pair]) for pair in known]), strict=True))
+    same = dict(zip(known, _holm([_p_equivalent(differences[pair], margin) for pair in known]), strict=True))
     contrasts = []
-    for arm in arms:
-        d = differences[arm]
+    for pair in pairs:
+        d = differences[pair]
         mean, low, high = t_interval(d)
-        contrasts.append(Contrast(arm, len(d), mean, low, high, p.get(arm, np.nan), same.get(arm, np.nan), _detectable(d),
-                                  _reading(d, p.get(arm), same.get(arm))))  # fmt: skip
+        contrasts.append(Contrast(*pair, len(d), mean, low, high, p.get(pair, np.nan), same.get(pair, np.nan),
+                                  _detectable(d, len(known)), _reading(d, p.get(pair), same.get(pair))))  # fmt: skip
     return contrasts
 
 
@@ -87,7 +88,7 @@ def _holm(p: list[float]) -> list[float]:
     return list(multipletests(p, alpha=LEVEL, method="holm")[1]) if p else []
 
 
-def _detectable(d: np.ndarray) -> float:
+def _detectable(d: np.ndarray, comparisons: int) -> float:
     if len(d) < 2 or d.std() == 0:
         return np.nan
-    return float(TTestPower().solve_power(nobs=len(d), alpha=LEVEL, power=0.8) * d.std(ddof=1))
+    return float(TTestPower().solve_power(nobs=len(d), alpha=LEVEL / comparisons, power=0.8) * d.std(ddof=1))

@@ -37,11 +37,14 @@ class Store:
         cure = f"move {self.entry(key)} away and run the study again"
         try:
             result = json.loads(file.read_text(encoding="utf-8"))
-            outputs = result["outputs"]
+            outputs, status = dict(result["outputs"]), result["status"]
         except (OSError, ValueError, KeyError, TypeError):
             raise StoreError(f"{file}: damaged store entry, no readable result; {cure}") from None
         if result.get("key") != key or result.get("schema") != SCHEMA:
             raise StoreError(f"{file}: damaged store entry, it is for key {result.get('key')!r}, schema {result.get('schema')!r}; {cure}")
+        whole = status == "diverged" or (status == "ok" and ("net.safetensors" in outputs or "latency" in result))
+        if not whole or not file.with_name("run.ipynb").is_file():
+            raise StoreError(f"{file}: damaged store entry, status {status!r} without its network or notebook; {cure}")
         for name, digest in outputs.items():
             if checksum(file.with_name(name)) != digest:
                 raise StoreError(f"{file.with_name(name)}: damaged store entry, its checksum differs from result.json's; {cure}")
@@ -78,6 +81,11 @@ class Store:
         shutil.rmtree(self.failed(key), ignore_errors=True)
         self.failed(key).parent.mkdir(parents=True, exist_ok=True)
         os.rename(folder, self.failed(key))
+
+    def note_failure(self, key: str, error: dict) -> None:
+        """Record a failure of which nothing but the news is left, as when a process was killed."""
+        self.failed(key).mkdir(parents=True, exist_ok=True)
+        (self.failed(key) / "error.json").write_text(json.dumps({"key": key, **error}, indent=1), encoding="utf-8")
 
     def running(self) -> set[str]:
         """The keys being written now, by any process; what dead processes left behind is swept away."""
