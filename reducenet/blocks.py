@@ -4,7 +4,7 @@
 
 `post` is a ReLU by default. The article's listing has none; without it nothing but BN and the addition stands between conv3 and the
 first convs of the next block, so half of the convs are linearly adjacent, and the student is no ResNet. `post_relu=False` gives the
-block as printed; which of the two is better is measured in `reports/tail`.
+block as printed. `reports/tail` compares the two.
 """
 
 from torch import Tensor, nn

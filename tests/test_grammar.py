@@ -61,6 +61,11 @@ MISTAKES = [
     ('cost_of = "lora"', 'cost_of = "lora", epochs = 2', "a fit needs either epochs or cost_of"),
     ('{ build = "plain" }, "fit"]', '{ build = { block = "plane" } }, "fit"]', "chain[0].build: block: Input should be 'scaler'"),
     ('{ build = "plain" }, "fit"]', '{ build = { depth = 9 } }, "fit"]', "depth must be 6n + 2"),
+    ('freeze = ["all"]', 'freeze = ["al"]', "chain[1].freeze: parts: unknown part 'al'; known: all, classifier"),
+    ("lr = 0.05", "lr = inf", "lr: Input should be a finite number"),
+    ("[arms.drop]", '[arms."drop/x"]', "should match pattern"),
+    ('[arms.plain]', '[arms.plain]\nlable = "x"', "unknown key 'lable' (did you mean 'label'?); known: label, after, chain"),
+    ('baseline = "plain"', 'baseline = "plain"\nalso = [["lora", "lang"]]', "compare.also: unknown arm 'lang' (did you mean 'long'?)"),
     ("title", "title = = ", "cannot be read as TOML"),
 ]  # fmt: skip
 

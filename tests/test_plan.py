@@ -8,6 +8,7 @@ import pytest
 from studies import ROOT, TINY, make
 
 from reducenet.study import identity
+from reducenet.study.grammar import StudyError
 from reducenet.study.plan import plan, sentence
 
 
@@ -52,6 +53,8 @@ def test_budget_is_the_whole_lineage_of_the_arm_it_names(tiny):
         ("lr = 0.05", "lr = 0.1", {"teacher", "plain", "long", "drop", "lora"}),
         ('{ expansion = 2 } }, "fit"]', '{ expansion = 3 } }, "fit"]', {"teacher", "drop", "lora", "long"}),
         ("{ expansion = 2 } }, {", "{ expansion = 3 } }, {", {"lora", "long"}),
+        ("epochs = 1, lr", "epochs = 1, temperature = 2.0, lr", {"lora", "long"}),
+        ("width = 4 }", "width = 4, scaler = 0.5 }", {"teacher", "drop", "lora", "long"}),
         ('label = "the teacher"', 'label = "another name"', set()),
         ('baseline = "plain"', 'baseline = "plain"\nmargin = 1.0', set()),
         ("seeds = 2", "seeds = 3", set()),
@@ -115,3 +118,23 @@ def test_auto_device_without_a_driver_is_the_cpu(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: False)
     assert identity.device("auto") == "cpu"
     assert identity.device("cuda") == "cuda"
+
+
+def test_renaming_an_arm_changes_no_key(tmp_path):
+    before = plan(make(tmp_path / "a"), device="cpu").ends
+    renamed = TINY.replace("arms.teacher", "arms.tutor").replace('= "teacher"', '= "tutor"')
+    after = plan(make(tmp_path / "b", renamed), device="cpu").ends
+    assert after["tutor", 0] == before["teacher", 0]
+    assert all(after[arm, 0] == before[arm, 0] for arm in ("lora", "long", "drop", "plain"))
+
+
+def test_what_paying_for_others_costs_is_known_to_the_order_of_runs(tiny):
+    long = tiny.runs[tiny.ends["long", 0]]
+    assert long.epochs == 2  # the teacher's and the student's
+
+
+def test_a_broken_notebook_is_one_line(tmp_path):
+    file = make(tmp_path)
+    (file.parent / "fit.ipynb").write_text("{")
+    with pytest.raises(StudyError, match=r"fit\.ipynb: not a readable notebook .*build\.py"):
+        plan(file, device="cpu")

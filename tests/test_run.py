@@ -97,7 +97,7 @@ def test_the_report_is_whole_offline_and_links_to_the_notebooks(finished):
     assert any("lora/s0" in "".join(output.get("text", "")) for cell in notebook["cells"] for output in cell.get("outputs", []))
     everything = "".join(file.read_text() for file in folder.rglob("*") if file.is_file())
     assert str(finished.parents[1]) not in everything  # no place of this machine
-    assert "needs 5" in text  # two seeds are no result
+    assert "a number needs 5" in text  # two seeds are no result
 
 
 def test_report_puts_the_results_into_the_readme(finished):
@@ -137,6 +137,7 @@ def test_failure_and_divergence_stay_with_their_arms(tmp_path, capsys):
     assert "twice/s0 FAILED" in printed
     assert "MoveError: drop_branch: no block has a branch1" in printed
     assert "wild/s0 diverged" in printed
+    assert "latency blocked in 0.0 s: needs twice/s0" in printed
     assert main(["status", str(file), "--device", "cpu"]) == 1
     status = capsys.readouterr().out
     assert "2 diverged, 1 failed" in status
@@ -193,6 +194,26 @@ for _ in range(600):
         break
     time.sleep(0.1)
 """
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_everything_and_is_no_failure(tmp_path):
+    """As a terminal does it: the interrupt goes to the whole process group."""
+    file = make(tmp_path, TINY.replace("epochs = 1", "epochs = 30"))
+    command = [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
+    store = Store(file.parent / "store")
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(store.folder.glob("*/result.json")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert "interrupted; what is finished is in the store" in said
+    assert not (store.folder / "_failed").exists()
+    time.sleep(3)
+    assert store.running() == set()
+    assert any(store.result(key) for key in plan(file, device="cpu").runs)
 
 
 @pytest.mark.slow

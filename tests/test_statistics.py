@@ -72,3 +72,21 @@ def test_detectable_difference_has_80_per_cent_power():
     spread = d.std(ddof=1)
     found = [stats.ttest_1samp(rng.normal(contrast.detectable, spread, 8), 0).pvalue < 0.05 for _ in range(3000)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+def test_pairs_that_were_asked_for_are_in_the_family():
+    rng = np.random.default_rng(4)
+    values = table(plain=rng.normal(80, 1, 8), a=rng.normal(81, 1, 8), b=rng.normal(82, 1, 8))
+    contrasts = compare(values, "plain", 0.5, [["b", "a"]])
+    assert [(c.arm, c.against) for c in contrasts] == [("a", "plain"), ("b", "plain"), ("b", "a")]
+    assert contrasts[2].mean == pytest.approx((values.b - values.a).mean())
+    raw = sorted(stats.ttest_rel(values[x], values[y]).pvalue for x, y in (("a", "plain"), ("b", "plain"), ("b", "a")))
+    assert min(c.p for c in contrasts) == pytest.approx(3 * raw[0])
+
+
+def test_detectable_in_a_family_is_found_in_its_worst_place():
+    rng = np.random.default_rng(5)
+    values = table(plain=np.zeros(8), **{f"arm{i}": rng.normal(0, 1, 8) for i in range(5)})
+    contrast = compare(values, "plain", 0.1)[0]
+    found = [stats.ttest_1samp(rng.normal(contrast.detectable, values.arm0.std(), 8), 0).pvalue < 0.05 / 5 for _ in range(3000)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)

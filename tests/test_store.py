@@ -39,6 +39,16 @@ def test_the_second_writer_of_a_key_gives_way(store):
     assert not second.exists()
 
 
+def rewritten(**fields):
+    """Damage: the result says something else."""
+
+    def damage(entry):
+        file = entry / "result.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+    return damage
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -46,10 +56,12 @@ def test_the_second_writer_of_a_key_gives_way(store):
         (lambda entry: (entry / "result.json").unlink(), "result.json: damaged store entry"),
         (lambda entry: (entry / "net.safetensors").write_bytes(b"weight"), "net.safetensors: damaged store entry, its checksum differs"),
         (lambda entry: (entry / "net.safetensors").unlink(), "net.safetensors: damaged"),
-        (
-            lambda entry: (entry / "result.json").write_text(json.dumps({"key": "other", "schema": 1, "outputs": {}})),
-            "it is for key 'other'",
-        ),
+        (rewritten(key="other"), "for key 'other'"),
+        (rewritten(outputs={}), "without its network"),
+        (rewritten(outputs=[]), "without its network"),
+        (rewritten(outputs=7), "no readable result"),
+        (rewritten(status="fine"), "without its network"),
+        (lambda entry: (entry / "run.ipynb").unlink(), "without its network or notebook"),
     ],
 )
 def test_damage_is_named_with_its_cure_and_nothing_is_deleted(store, damage, message):

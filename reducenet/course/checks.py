@@ -11,7 +11,7 @@ from reducenet.seeding import generator, initialise
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Answer:
     """`mark`: ☐ not tried yet, ✗ wrong, ✓ right."""
 
     mark: str
@@ -34,25 +34,25 @@ def _example() -> tuple[ScalerBlock, torch.Tensor]:
     return block, torch.randn(3, 4, 9, 9, dtype=torch.float64, generator=draw)
 
 
-def student_forward(mine: Callable) -> Verdict:
+def student_forward(mine: Callable) -> Answer:
     """Is `mine(block, x)` what the block gives once branch1 is dropped? Compared in float64 with `drop_branch`."""
     block, x = _example()
     try:
         with torch.no_grad():
             found = mine(block, x)
     except Exception as error:  # any mistake of the reader's is an answer to talk about
-        return Verdict("✗", f"it stops with {type(error).__name__}: {error}")
+        return Answer("✗", f"it stops with {type(error).__name__}: {error}")
     if found is ... or found is None:
-        return Verdict("☐", "not tried yet")
+        return Answer("☐", "not tried yet")
     with torch.no_grad():
         expected = drop_branch(torch.nn.Sequential(block))[0](x)
         teacher = block(x)
     if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
         got = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        return Verdict("✗", f"expected a tensor of shape {tuple(expected.shape)}, got {got}")
+        return Answer("✗", f"expected a tensor of shape {tuple(expected.shape)}, got {got}")
     gap = (found - expected).abs().max().item()
     if gap < 1e-10:
-        return Verdict("✓", "equal to the package everywhere, to 1e-10 in float64")
+        return Answer("✓", "equal to the package everywhere, to 1e-10 in float64")
     causes = {
         "this is still the teacher: branch1 is in it": teacher,
         "the shortcut is missing": block.post(block.bn3(block.conv3(block.branch2(x)))),
@@ -60,4 +60,4 @@ def student_forward(mine: Callable) -> Verdict:
         "bn3 is missing": block.post(block.conv3(block.branch2(x)) + block.shortcut(x)),
     }
     close = [text for text, wrong in causes.items() if (found - wrong).abs().max() < 1e-10]
-    return Verdict("✗", f"differs by up to {gap:.2g}" + (f": {close[0]}" if close else ""))
+    return Answer("✗", f"differs by up to {gap:.2g}" + (f": {close[0]}" if close else ""))

@@ -3,7 +3,7 @@
 import ipywidgets as widgets
 
 from reducenet.course import drawing
-from reducenet.course.scaler import Bench, Reading
+from reducenet.course.scaler import Bench, ReadOut
 
 
 class ScalerPanel(widgets.VBox):
@@ -34,23 +34,23 @@ class ScalerPanel(widgets.VBox):
         self._redraw()
 
     def _redraw(self, _=None) -> None:
-        reading = self.bench.read(self.scaler.value, self.expansion.value, self.image.value)
-        self.numbers.value = numbers(reading)
-        self.block.value = drawing.block(reading.scaler, reading.expansion)
-        title = f"held-out image {self.image.value}: {self.bench.data.classes[reading.label]}"
-        picture = drawing.picture(self.bench.held.images[self.image.value], title)
-        self.logits.value = picture + drawing.logits(reading.logits, self.bench.data.classes, reading.label)
+        state = self.bench.read(self.scaler.value, self.expansion.value, self.image.value)
+        classes = self.bench.data.classes
+        self.numbers.value = numbers(state)
+        self.block.value = drawing.block(state.scaler, state.expansion)
+        picture = drawing.picture(self.bench.held.images[self.image.value], f"held-out image {self.image.value}: {classes[state.label]}")
+        self.logits.value = picture + drawing.logits(state.logits, classes, state.label)
 
 
-def numbers(reading: Reading) -> str:
+def numbers(state: ReadOut) -> str:
     """The read-outs of one state as an HTML list that a screen reader announces when it changes."""
-    what = "student, branch1 is gone" if reading.dropped else "teacher" if reading.scaler == 1 else "between the two"
+    what = "student, branch1 is gone" if state.dropped else "teacher" if state.as_trained else "between the two"
     items = {
         "network": what,
-        f"accuracy on {reading.images} held-out images": f"{100 * reading.accuracy:.1f} %",
-        "parameters": f"{reading.parameters:,}",
-        "MACs": f"{reading.macs:,}",
-        "latency, one image": f"{1e3 * reading.latency:.2f} ms",
+        f"accuracy on {state.images} held-out images": f"{100 * state.accuracy:.1f} %",
+        "parameters": f"{state.parameters:,}",
+        "MACs": f"{state.macs:,}",
+        "latency, one image": f"{1e3 * state.latency:.2f} ms",
     }
     cells = "".join(f'<div style="margin-right:1.5em"><small>{name}</small><br><b>{value}</b></div>' for name, value in items.items())
     return f'<div role="status" aria-live="polite" style="display:flex;flex-wrap:wrap">{cells}</div>'

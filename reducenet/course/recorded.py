@@ -24,15 +24,17 @@ class Recorded:
         return self.report.values[arm].mean()
 
     def clause(self, arm: str) -> str:
-        """`drop + train all: 83.0 % (n = 5), +3.90 [+3.14, +4.65] points against the plain student: higher`."""
-        report = self.report
-        n = int(report.values[arm].count())
-        text = f"{report.labels[arm]}: {self.mean(arm):.1f} % (n = {n})"
-        if contrast := report.against_baseline(arm):
-            text += f", {interval(contrast)} points against the {report.base}: **{contrast.reading}**"
-        return text
+        """`drop + train all: 83.0 % (n = 5), +3.90 [+3.14, +4.65] points against the plain student: higher`, with this study's numbers."""
+        text = f"{self.report.labels[arm]}: {self.mean(arm):.1f} % (n = {int(self.report.values[arm].count())})"
+        return text if arm == self.report.baseline else f"{text}, {self.gap(arm, self.report.baseline)}"
 
-    def say(self, *arms: str) -> Markdown:
-        """A line for each arm, and where the rows are."""
-        lines = "\n".join(f"- {self.clause(arm)}" for arm in arms)
-        return Markdown(f"{lines}\n\nRecorded rows: `reports/{self.study}/results.csv`; 95 % paired t intervals.")
+    def gap(self, arm: str, against: str) -> str:
+        """The recorded difference of two arms, and how it reads."""
+        contrast = next(c for c in self.report.contrasts if (c.arm, c.against) == (arm, against))
+        return f"{interval(contrast)} points against the {self.report.labels[against]}: **{contrast.reading}**"
+
+    def say(self, *arms: str | tuple[str, str]) -> Markdown:
+        """A line for each arm, or for each pair (arm, against), and where the rows are."""
+        lines = [self.clause(a) if isinstance(a, str) else f"{self.report.labels[a[0]]}, {self.gap(*a)}" for a in arms]
+        listed = "\n".join(f"- {line}" for line in lines)
+        return Markdown(f"{listed}\n\nRecorded rows: `reports/{self.study}/results.csv`; 95 % paired t intervals.")

@@ -12,12 +12,14 @@ from reducenet.moves import drop_branch, fuse, set_scaler
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One state of the panel. `dropped`: at scaler 0 the branch is deleted, not multiplied by nothing."""
+class ReadOut:
+    """One state of the panel. `dropped`: at scaler 0 the branch is deleted, not multiplied by nothing;
+    `as_trained`: the scaler is the one that the teacher was trained with."""
 
     scaler: float
     expansion: int
     dropped: bool
+    as_trained: bool
     accuracy: float  # share of the held-out images
     images: int  # how many those are
     logits: tuple[float, ...]  # of the chosen image
@@ -51,10 +53,10 @@ class Bench:
         """Of every held-out image, [N, classes]."""
         return measure.logits(self.network(scaler, expansion), self.data, self.held)
 
-    def read(self, scaler: float, expansion: int, image: int = 0) -> Reading:
+    def read(self, scaler: float, expansion: int, image: int = 0) -> ReadOut:
         """The reading of one state; `image` counts the held-out images."""
         logits = self.logits(scaler, expansion)
         accuracy = (logits.argmax(1) == self.held.labels).double().mean().item()
-        dropped = scaler == 0
-        return Reading(scaler, expansion, dropped, accuracy, len(self.held.labels), tuple(logits[image].tolist()),
+        dropped, as_trained = scaler == 0, any(scaler == getattr(m, "scaler", None) for m in self.teachers[expansion].modules())
+        return ReadOut(scaler, expansion, dropped, as_trained, accuracy, len(self.held.labels), tuple(logits[image].tolist()),
                        self.held.labels[image].item(), *self.size(dropped, expansion))  # fmt: skip

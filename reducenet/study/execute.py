@@ -15,7 +15,7 @@ PINNED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def pinned(threads: int, **more: str):
     """An environment in which every executor gives the same numbers: threads and hash seed fixed; restored afterwards.
 
-    Dask tells malloc to hand memory back at every chance; training then spends its time on page faults (2.5 times slower), so not here.
+    Dask tells malloc to hand memory back at every chance; training then spends its time on page faults, so not here.
     """
     fixed = dict.fromkeys(PINNED, str(threads)) | {
         "PYTHONHASHSEED": "0",

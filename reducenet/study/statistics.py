@@ -1,7 +1,7 @@
 """What paired seeds allow to say. Every comparison is of the same seeds in two arms; where one of a pair is missing, the pair is dropped.
 
-The interval is the paired t interval (with five seeds a bootstrap interval covers 85 %, not 95 %); p values are adjusted by Holm over all
-comparisons of a study; "equivalent" is shown by two one-sided tests (TOST); everything else is undecided, never "the same".
+The interval is the paired t interval (over a handful of seeds a bootstrap interval covers far too little); p values are adjusted by Holm
+over all comparisons of a study; "equivalent" is shown by two one-sided tests (TOST); everything else is undecided, never "the same".
 """
 
 from dataclasses import dataclass

@@ -103,7 +103,7 @@ class Report:
         tested = sum(c.n >= 2 for c in self.contrasts)
         return (f"Mean with its 95 % t interval; difference with its 95 % paired t interval; p adjusted by Holm over all {tested} "
                 f"comparisons. A difference is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two one-sided tests find it "
-                f"within ±{self.margin:g} points, *undecided* otherwise, and *no result* with fewer than {RESULT} paired seeds.")  # fmt: skip
+                f"within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} paired seeds.")  # fmt: skip
 
     def accuracy_row(self, arm: str) -> dict:
         mean, low, high = t_interval(self.values[arm].dropna())
