@@ -49,7 +49,7 @@ for arm, run in arms.items():
     deployed[arm] = fuse(net, strict=False)
 
 rounds = {(arm, batch): [] for batch in (1, 64) for arm in deployed}
-for _ in range(9):
+for _ in range(5):
     for (arm, batch), seconds in rounds.items():
         seconds.append(measure.latency(deployed[arm], shape, batch, threads, seconds=0.01)["median"])
 latency = {arm: {str(batch): statistics.median(rounds[arm, batch]) for batch in (1, 64)} for arm in deployed}

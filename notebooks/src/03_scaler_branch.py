@@ -25,17 +25,25 @@
 # %% tags=["parameters"]
 seed: int = 0  # start of the network, order and views of the images
 expansion: int = 4  # branch1's inner width over planes: 1, 2, 4 or 8
-scaler: float = 1.0  # factor on branch1 while the teacher trains, and where the panel starts: 0 to 1
+scaler: float = 1.0  # factor on branch1 in training, and where the panel starts: 0 to 1
 width: int = 8  # planes of the first stage
 epochs: int = 3  # of each training
 dataset: str = "fashion-mini"  # fashion-mini, fashion-mnist or synthetic
-profile: str = "quick"  # smoke: few images, one epoch; quick: the shipped teacher where it fits; full: train all, three times longer
+profile: str = "quick"  # smoke: few images; quick: the shipped teacher if it fits; full: 3x longer
 
 # %%
 from reducenet.course.parameters import check
 
-check(globals(), seed=(0, 10**6), expansion=[1, 2, 4, 8], scaler=(0.0, 1.0), width=(4, 64), epochs=(1, 200),
-      dataset=["fashion-mini", "fashion-mnist", "synthetic"], profile=["smoke", "quick", "full"])  # fmt: skip
+check(
+    globals(),
+    seed=(0, 10**6),
+    expansion=[1, 2, 4, 8],
+    scaler=(0.0, 1.0),
+    width=(4, 64),
+    epochs=(1, 200),
+    dataset=["fashion-mini", "fashion-mnist", "synthetic"],
+    profile=["smoke", "quick", "full"],
+)
 
 # %%
 import time
@@ -47,7 +55,8 @@ from IPython.display import HTML, display
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from reducenet import ScalerBlock, accuracy, build, drop_branch, fit, freeze, load_data, macs, parameters, set_scaler
+import reducenet
+from reducenet import ScalerBlock, accuracy, build, drop_branch, fit, freeze, load_data, macs
 from reducenet.course import checks, drawing, nets
 from reducenet.course.panels import ScalerPanel
 from reducenet.course.prediction import predict, reveal
@@ -57,19 +66,21 @@ from reducenet.data import batches
 from reducenet.style import BLUE, GREY, ORANGE, Drawn, theme
 from reducenet.train import device_for
 
+# %%
 started = time.time()
 torch.set_num_threads(1)  # networks this small gain nothing from more
 theme()
 quick, widths = Recorded("quick"), Recorded("expansion")
-
 # %%
 data = load_data(dataset)
 if profile == "smoke":
     data, epochs = data.subset(512), 1
 if profile == "full":
     epochs *= 3
-shape = tuple(data.train.images.shape[1:])
-print(f"{len(data.train.labels):,} training images, {epochs} epochs a training, on the {device_for().type}")
+shape, classes = tuple(data.train.images.shape[1:]), len(data.classes)
+size = dict(width=width, stem_stride=2, seed=seed, num_classes=classes, in_channels=shape[0])
+where = device_for().type
+print(f"{len(data.train.labels):,} training images, {epochs} epochs a training, on the {where}")
 
 # %% [markdown]
 # ## What does the block compute?
@@ -100,7 +111,9 @@ class MyBlock(nn.Module):
         self.branch1 = nn.Sequential(
             nn.Conv2d(c_in, wide, stride=stride, **conv), nn.BatchNorm2d(wide), nn.ReLU(),
             nn.Conv2d(wide, c, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU())  # fmt: skip
-        self.branch2 = nn.Sequential(nn.Conv2d(c_in, c, stride=stride, **conv), nn.BatchNorm2d(c), nn.ReLU())
+        self.branch2 = nn.Sequential(
+            nn.Conv2d(c_in, c, stride=stride, **conv), nn.BatchNorm2d(c), nn.ReLU()
+        )
         self.conv3, self.bn3 = nn.Conv2d(c, c, **conv), nn.BatchNorm2d(c)
         self.shortcut = nn.Sequential(nn.Conv2d(c_in, c, 1, stride, bias=False), nn.BatchNorm2d(c))
 
@@ -125,8 +138,17 @@ print("equal to the package's ScalerBlock, to 1e-12")
 # %%
 rows = []
 for e in (1, 2, 4, 8):
-    net = build("scaler", width=width, expansion=e, stem_stride=2, in_channels=shape[0])
-    rows.append([e, parameters(net), macs(net, shape), parameters(drop_branch(net)), macs(drop_branch(net), shape)])
+    large = build("scaler", expansion=e, **size)
+    small = drop_branch(large)
+    rows.append(
+        [
+            e,
+            reducenet.parameters(large),
+            macs(large, shape),
+            reducenet.parameters(small),
+            macs(small, shape),
+        ]
+    )
 HTML(
     "<table><tr><th>expansion<th>teacher parameters<th>teacher MACs<th>student parameters<th>student MACs</tr>"
     + "".join("<tr>" + "".join(f"<td>{value:,}" for value in row) + "</tr>" for row in rows)
@@ -151,18 +173,28 @@ prediction = predict("The accuracy of the teacher without branch1 will …", opt
 prediction
 
 # %%
-as_shipped = (seed, scaler, width, epochs, dataset, profile) == (0, 1.0, 8, 3, "fashion-mini", "quick")
+as_shipped = (seed, scaler, width, epochs, dataset, profile) == (
+    0,
+    1.0,
+    8,
+    3,
+    "fashion-mini",
+    "quick",
+)
 if as_shipped:
     teacher = nets.teacher(expansion)
 else:
-    fresh = build("scaler", width=width, expansion=expansion, scaler=scaler, stem_stride=2, seed=seed,
-                  num_classes=len(data.classes), in_channels=shape[0])  # fmt: skip
+    fresh = build("scaler", expansion=expansion, scaler=scaler, **size)
     teacher, _ = fit(fresh, data, epochs=epochs, lr=0.4, seed=seed)
 print("loaded the shipped teacher" if as_shipped else "trained a teacher here")
-with_branch, without = accuracy(teacher, data, data.val), accuracy(drop_branch(teacher), data, data.val)
+with_branch, without = (
+    accuracy(teacher, data, data.val),
+    accuracy(drop_branch(teacher), data, data.val),
+)
 
 # %%
-reveal(prediction, f"{100 * with_branch:.1f} % with branch1, {100 * without:.1f} % without, chance is {100 / len(data.classes):.0f} %")
+measured = f"{100 * with_branch:.1f} % with branch1, {100 * without:.1f} % without"
+reveal(prediction, f"{measured}; chance is {100 / classes:.0f} %")
 
 # %% [markdown]
 # **Expected:** the student is a subset of the teacher, so some of the accuracy should survive.
@@ -179,7 +211,8 @@ widths.say("drop-e1", "drop-e2", "drop-e4", "drop-e8")
 dropped = drop_branch(teacher)
 recalibrated = drop_branch(teacher)
 update_bn((x for x, _ in batches(data, 250, seed, "recalibrate")), recalibrated)
-print(f"as dropped {100 * without:.1f} %   BN statistics re-estimated {100 * accuracy(recalibrated.eval(), data, data.val):.1f} %")
+after = accuracy(recalibrated.eval(), data, data.val)
+print(f"as dropped {100 * without:.1f} %   BN statistics re-estimated {100 * after:.1f} %")
 
 # %% [markdown]
 # ## How much does training repair?
@@ -188,8 +221,8 @@ print(f"as dropped {100 * without:.1f} %   BN statistics re-estimated {100 * acc
 
 # %%
 stage_two = freeze(drop_branch(teacher), "classifier")
-repaired, curve = fit(stage_two, data, epochs=epochs, lr=0.2, seed=seed, stage=1)
-plain = build("plain", width=width, stem_stride=2, seed=seed, num_classes=len(data.classes), in_channels=shape[0])
+repaired, curve = fit(stage_two, data, epochs=epochs, lr=0.4, seed=seed, stage=1)
+plain = build("plain", **size)
 scratch, plain_curve = fit(plain, data, epochs=epochs, lr=0.4, seed=seed)
 same = torch.equal(repaired.classifier.weight, teacher.classifier.weight)
 print(f"the classifier is still the teacher's, to the bit: {same}")
@@ -198,15 +231,21 @@ print(f"the classifier is still the teacher's, to the bit: {same}")
 # %%
 def repair_figure():
     figure, axes = plt.subplots(figsize=(5, 3.2))
-    for rows, colour, marker, name in ((curve, ORANGE, "v", "drop + frozen classifier"), (plain_curve, GREY, "o", "plain student")):
-        axes.plot([r["epoch"] + 1 for r in rows], [100 * r["val_accuracy"] for r in rows], color=colour, marker=marker, label=name)
+    named = {
+        "drop + frozen classifier": (curve, ORANGE, "v"),
+        "plain student": (plain_curve, GREY, "o"),
+    }
+    for name, (rows, colour, marker) in named.items():
+        epoch, value = zip(*((r["epoch"] + 1, 100 * r["val_accuracy"]) for r in rows), strict=True)
+        axes.plot(epoch, value, color=colour, marker=marker, label=name)
     axes.axhline(100 * with_branch, color=BLUE, ls="--", label="teacher")
     axes.set_xlabel("epochs of this training")
     axes.set_ylabel("validation accuracy (%)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
-    alt = "Line chart of validation accuracy by epoch for the repaired student and the plain student, with the teacher as a dashed line."
-    return Drawn(figure, alt, "One seed, trained on this page: a hint, not a result. The repaired student had a teacher trained before it.")
+    alt = "Line chart of validation accuracy by epoch: repaired and plain student; the teacher dashed."
+    note = "One seed, trained here: a hint, not a result. Before the repaired student, a teacher was trained."
+    return Drawn(figure, alt, note)
 
 
 repair_figure()
@@ -241,18 +280,24 @@ panel
 def static_figure(steps=(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)):
     figure, axes = plt.subplots(figsize=(5, 3.4))
     lines = {e: [100 * bench.read(s, e).accuracy for s in steps] for e in bench.teachers}
-    for (e, line), marker, colour in zip(lines.items(), "os^D", sns.color_palette("crest", 4), strict=False):
+    for (e, line), marker, colour in zip(
+        lines.items(), "os^D", sns.color_palette("crest", 4), strict=False
+    ):
         axes.plot(steps, line, marker=marker, color=colour, label=f"expansion {e}")
     axes.set_xlabel("scaler (0: student, 1: teacher)")
     axes.set_ylabel("accuracy (%)")
     axes.legend(frameon=False)
-    ends = "; ".join(f"expansion {e}: {line[0]:.0f} % at scaler 0, {line[-1]:.0f} % at 1" for e, line in lines.items())
-    caption = f"Accuracy on {len(bench.held.labels)} validation images, one teacher (seed {seed}) for each expansion."
+    ends = "; ".join(
+        f"expansion {e}: {y[0]:.0f} % at 0, {y[-1]:.0f} % at 1" for e, y in lines.items()
+    )
+    caption = f"{len(bench.held.labels)} validation images; one teacher (seed {seed}) an expansion."
     return Drawn(figure, f"Line chart of accuracy against the scaler. {ends}.", caption)
 
 
-blocks = "".join(f'<div style="flex:1 1 200px;max-width:300px">{drawing.block(s, expansion)}</div>' for s in (1.0, 0.5, 0.0))
-display(static_figure(), HTML(f'<div style="display:flex;flex-wrap:wrap">{blocks}</div>'))
+blocks = "".join(
+    f"<div style='flex:0 1 300px'>{drawing.block(s, expansion)}</div>" for s in (1, 0.5, 0)
+)
+display(static_figure(), HTML(f"<div style='display:flex;flex-wrap:wrap'>{blocks}</div>"))
 
 # %% [markdown]
 # ## Your turn
@@ -292,11 +337,11 @@ checks.student_forward(student_forward)
 # A scaler of 0 *multiplies* by nothing, dropping *deletes*. Both compute the same function, but only one of them is cheaper:
 
 # %%
-silent = set_scaler(teacher, 0.0)
+silent = reducenet.set_scaler(teacher, 0.0)
 x = data.normalise(data.val.images[:64])
 print("same logits, bitwise:", torch.equal(silent(x), dropped(x)))
-print(f"scaler 0: {parameters(silent):,} parameters, {macs(silent, shape):,} MACs")
-print(f"dropped:  {parameters(dropped):,} parameters, {macs(dropped, shape):,} MACs")
+print(f"scaler 0: {reducenet.parameters(silent):,} parameters, {macs(silent, shape):,} MACs")
+print(f"dropped:  {reducenet.parameters(dropped):,} parameters, {macs(dropped, shape):,} MACs")
 
 # %% [markdown]
 # Another trap: freezing weights does not freeze BatchNorm. Its running statistics move whenever the network is in train mode, whatever
@@ -306,7 +351,7 @@ print(f"dropped:  {parameters(dropped):,} parameters, {macs(dropped, shape):,} M
 for parts in (["bn.affine"], ["bn.affine", "bn.statistics"]):
     before = freeze(dropped, parts)
     after, _ = fit(before, data.subset(512), epochs=1, lr=0.05, progress=False)
-    moved = (after.stem[1].running_mean - before.stem[1].running_mean).abs().max().item()
+    moved = (after.stem[1].running_mean - before.stem[1].running_mean).abs().max()
     print(f"frozen {' and '.join(parts):28s} the running mean moved by {moved:.3f}")
 
 # %% [markdown]

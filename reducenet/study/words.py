@@ -62,17 +62,15 @@ class Report:
         return f"Trained on {'; '.join(kinds)}."
 
     def summary(self) -> str:
-        """What beat the baseline, what fell behind, how the pairs that were asked for came out, what stays open."""
+        """How the pairs that were asked for came out, what beat the baseline, what fell behind, what stays open."""
         parts = []
-        for reading, verb in (("higher", "above"), ("equivalent", "equivalent to"), ("lower", "below")):
-            found = [c for c in self.contrasts if c.reading == reading and c.against == self.baseline]
-            if found:
-                names = joined([f"{self.labels[c.arm]} ({signed(c.mean, 1)})" for c in sorted(found, key=lambda c: -c.mean)])
-                parts.append(f"{verb} the {self.base}: {names}")
-        for c in self.contrasts:
-            if c.against != self.baseline and c.reading in ("higher", "lower", "equivalent"):
-                verb = {"higher": "is above", "lower": "is below", "equivalent": "is equivalent to"}[c.reading]
-                parts.append(f"{self.labels[c.arm]} {verb} {self.labels[c.against]} ({signed(c.mean, 1)})")
+        others = dict.fromkeys(c.against for c in self.contrasts if c.against != self.baseline)
+        for against in (*others, self.baseline):
+            for reading, verb in (("higher", "above"), ("equivalent", "equivalent to"), ("lower", "below")):
+                found = [c for c in self.contrasts if c.reading == reading and c.against == against]
+                if found:
+                    names = joined([f"{self.labels[c.arm]} ({signed(c.mean, 1)})" for c in sorted(found, key=lambda c: -c.mean)])
+                    parts.append(f"{verb} *{self.labels[against]}*: {names}")
         if open_ := [c for c in self.contrasts if c.reading in ("undecided", "no result")]:
             names = [self.labels[c.arm] + ("" if c.against == self.baseline else f" against {self.labels[c.against]}") for c in open_]
             parts.append(f"not decided: {joined(names)}")
