@@ -20,7 +20,8 @@ MARKERS = "os^vDP*X<>"
 def arm_styles(arms: list[str]) -> dict[str, tuple[str, str]]:
     """(colour, marker) of every arm: the fixed one, or one that its name picks; where two names pick the same, the later takes the next."""
     styles: dict[str, tuple[str, str]] = {}
-    free = [(colour, marker) for marker in MARKERS for colour in PALETTE]
+    dark = [colour for colour in PALETTE if colour not in (PINK, YELLOW)]  # those two fade on white
+    free = [(colour, marker) for marker in MARKERS for colour in dark]
     for arm in arms:
         start = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:4], "little")
         choices = [ARMS[arm]] if arm in ARMS else [free[(start + i) % len(free)] for i in range(len(free))]

@@ -279,25 +279,23 @@ panel
 # %% tags=["static"]
 def static_figure(steps=(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)):
     figure, axes = plt.subplots(figsize=(5, 3.4))
-    lines = {e: [100 * bench.read(s, e).accuracy for s in steps] for e in bench.teachers}
-    for (e, line), marker, colour in zip(
-        lines.items(), "os^D", sns.color_palette("crest", 4), strict=False
-    ):
-        axes.plot(steps, line, marker=marker, color=colour, label=f"expansion {e}")
-    axes.set_xlabel("scaler (0: student, 1: teacher)")
-    axes.set_ylabel("accuracy (%)")
+    axes.set_prop_cycle(color=sns.color_palette("crest", 4), marker=list("os^D"))
+    ends = []
+    for e in bench.teachers:
+        line = [100 * bench.read(s, e).accuracy for s in steps]
+        axes.plot(steps, line, label=f"expansion {e}")
+        ends.append(f"expansion {e}: {line[0]:.0f} % at 0, {line[-1]:.0f} % at 1")
+    axes.set(xlabel="scaler (0: student, 1: teacher)", ylabel="accuracy (%)")
     axes.legend(frameon=False)
-    ends = "; ".join(
-        f"expansion {e}: {y[0]:.0f} % at 0, {y[-1]:.0f} % at 1" for e, y in lines.items()
+    alt = f"Line chart of accuracy against the scaler. {'; '.join(ends)}."
+    images = len(bench.held.labels)
+    return Drawn(
+        figure, alt, f"{images} validation images; one teacher (seed {seed}) an expansion."
     )
-    caption = f"{len(bench.held.labels)} validation images; one teacher (seed {seed}) an expansion."
-    return Drawn(figure, f"Line chart of accuracy against the scaler. {ends}.", caption)
 
 
-blocks = "".join(
-    f"<div style='flex:0 1 300px'>{drawing.block(s, expansion)}</div>" for s in (1, 0.5, 0)
-)
-display(static_figure(), HTML(f"<div style='display:flex;flex-wrap:wrap'>{blocks}</div>"))
+three = (f"<div style='flex:0 1 300px'>{drawing.block(s, expansion)}</div>" for s in (1, 0.5, 0))
+display(static_figure(), HTML(f"<div style='display:flex;flex-wrap:wrap'>{''.join(three)}</div>"))
 
 # %% [markdown]
 # ## Your turn

@@ -38,7 +38,7 @@ def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, marg
 
 def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseline: str, name: str) -> plt.Figure:
     """Mean accuracy against the whole training cost, in units of the baseline's."""
-    figure, axes = plt.subplots(figsize=(4.8, 5.2))
+    figure, axes = plt.subplots(figsize=(4.8, 3.4 + 0.23 * len(labels)))
     styles = arm_styles(list(labels))
     for arm in on_scale(values, baseline):
         colour, marker = styles[arm]
