@@ -141,6 +141,7 @@ def test_failure_and_divergence_stay_with_their_arms(tmp_path, capsys):
     assert main(["status", str(file), "--device", "cpu"]) == 1
     status = capsys.readouterr().out
     assert "2 diverged, 1 failed" in status
+    assert "wild/s0: its training diverged" in status
     assert "_failed" in status
     assert main(["report", str(file), "--device", "cpu"]) == 0
     rows = rows_of(file)
@@ -199,7 +200,7 @@ for _ in range(600):
 @pytest.mark.slow
 def test_ctrl_c_stops_everything_and_is_no_failure(tmp_path):
     """As a terminal does it: the interrupt goes to the whole process group."""
-    file = make(tmp_path, TINY.replace("epochs = 1", "epochs = 30"))
+    file = make(tmp_path, TINY.replace("epochs = 1, lr = 0.05", "epochs = 30, lr = 0.001"))
     command = [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
     store = Store(file.parent / "store")
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
@@ -218,7 +219,7 @@ def test_ctrl_c_stops_everything_and_is_no_failure(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_a_valid_store_and_the_next_goes_on(tmp_path):
-    file = make(tmp_path, TINY.replace("epochs = 1", "epochs = 30"))
+    file = make(tmp_path, TINY.replace("epochs = 1, lr = 0.05", "epochs = 30, lr = 0.001"))
     command = [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
     store = Store(file.parent / "store")
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
@@ -240,7 +241,7 @@ def test_a_killed_driver_leaves_a_valid_store_and_the_next_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced(tmp_path):
-    file = make(tmp_path, TINY.replace("epochs = 1", "epochs = 30"))
+    file = make(tmp_path, TINY.replace("epochs = 1, lr = 0.05", "epochs = 30, lr = 0.001"))
     command = [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     store = Store(file.parent / "store")

@@ -28,13 +28,15 @@ def print_plan(plan: Plan, store: Store) -> None:
 
 
 def print_status(plan: Plan, store: Store) -> int:
-    """Done, running, failed, left; a line for every failure. Returns the exit code: 1 where a run has failed."""
+    """Done, running, failed, left; a line for every run that failed or diverged. Returns the exit code: 1 where a run has failed."""
     console = Console(highlight=False, markup=False)
-    states, running, failures = known(plan, store), store.running(), []
+    states, running, failures, diverged = known(plan, store), store.running(), [], []
     counts = dict.fromkeys(("done", "running", "diverged", "failed", "left"), 0)
     for key, run in plan.runs.items():
         if key in states:
             counts["done" if states[key]["state"] == "ok" else "diverged"] += 1
+            if states[key]["state"] == "diverged" and not states[key]["error"]:
+                diverged.append(f"{run.name}: its training diverged; see {store.entry(key) / 'run.ipynb'}")
         elif key in running:
             counts["running"] += 1
         elif failure := store.failure(key):
@@ -43,6 +45,6 @@ def print_status(plan: Plan, store: Store) -> int:
         else:
             counts["left"] += 1
     console.print(f"{plan.name}: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count))
-    for line in failures:
+    for line in failures + diverged:
         console.print(line, soft_wrap=True)
     return int(bool(failures))
