@@ -142,6 +142,7 @@ WRONG = {
     "the final ReLU is missing": lambda b, x: b.bn3(b.conv3(b.branch2(x))) + b.shortcut(x),
     "bn3 is missing": lambda b, x: b.post(b.conv3(b.branch2(x)) + b.shortcut(x)),
     "differs by up to": lambda b, x: b.post(b.bn3(b.conv3(b.branch2[0](x))) + b.shortcut(x)),
+    "differs by up to 1e-06": lambda b, x: b.post(b.bn3(b.conv3(b.branch2(x))) + b.shortcut(x)) + 1e-6,
     "expected a tensor of shape": lambda b, x: b.branch2(x).sum(),
     "stops with": lambda b, x: b.branch3(x),
 }
