@@ -4,7 +4,7 @@ import pytest
 from studies import ROOT, TINY, make
 
 from reducenet import moves, net, train
-from reducenet.study.grammar import MOVES, StudyError, read
+from reducenet.study.grammar import MOVES, PARTS, StudyError, read
 
 
 def test_the_words_are_the_functions():
@@ -19,6 +19,7 @@ def test_the_words_are_the_functions():
         for key, field in ours.items():
             assert field.is_required() == (theirs[key] is inspect.Parameter.empty), (name, key)
             assert field.is_required() or field.default == theirs[key], (name, key)
+    assert moves.PARTS == PARTS
     fit = inspect.signature(train.fit).parameters
     for key in ("lr", "momentum", "weight_decay", "batch", "schedule"):
         assert MOVES["fit"].model_fields[key].default == fit[key].default

@@ -5,6 +5,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import matplotlib
 import pytest
 from rich.console import Console
 from studies import ROOT, make
@@ -29,7 +30,9 @@ def test_the_studies_that_the_course_quotes_are_there():
 def test_a_committed_report_is_what_its_rows_make(study, tmp_path):
     committed = ROOT / "reports" / study
     report = render(ROOT / "ablations" / f"{study}.toml", committed / "results.csv", tmp_path)
-    for name in ("report.md", "index.html", *(f"figures/{f.name}" for f in (committed / "figures").iterdir())):
+    drawn = ["index.html", *(f"figures/{f.name}" for f in (committed / "figures").iterdir())]
+    pinned = f"matplotlib=={matplotlib.__version__}" in (ROOT / "requirements.lock").read_text().splitlines()
+    for name in ["report.md", *(drawn if pinned else [])]:  # another matplotlib may draw other bytes
         assert (tmp_path / name).read_text() == (committed / name).read_text(), f"stale: reducenet report {study} --force"
     recorded = json.loads((committed / "summary.json").read_text())["contrasts"]
     assert [(c["arm"], c["against"], c["reading"]) for c in recorded] == [(c.arm, c.against, c.reading) for c in report.contrasts]
