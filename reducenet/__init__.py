@@ -10,11 +10,13 @@ from importlib import import_module
 
 _HOME = {
     "LambdaReLU": "activation", "slide": "activation",
-    "NotExact": "fuse", "fold_bn": "fuse", "merge": "fuse", "add": "fuse",
+    "NotExact": "algebra", "fold_bn": "algebra", "merge": "algebra", "add": "algebra",
+    "repair": "borders", "fuse": "deploy", "fuse_report": "fusion_report", "to_program": "export", "to_onnx": "export",
     "ScalerBlock": "blocks", "PlainBlock": "blocks", "LambdaBlock": "blocks", "PublishedBlock": "blocks",
-    "ReduceNet": "net", "build": "net",
-    "MoveError": "moves", "drop_branch": "moves", "set_scaler": "moves", "linearise": "moves", "freeze": "moves", "reinit": "moves",
-    "attach": "moves", "fold": "moves",
+    "InvertedBlock": "blocks", "RepVGGBlock": "blocks", "ReduceNet": "net", "build": "net", "vanillanet": "rivals.vanillanet",
+    "MoveError": "moves", "drop_branch": "moves", "set_scaler": "moves", "linearise": "moves", "settle": "moves", "loosen": "moves",
+    "add_relu": "moves", "renew": "moves", "freeze": "moves", "reinit": "moves", "attach": "side", "fold": "side",
+    "perform": "chain", "recalibrate": "recalibrate",
     "cross_entropy": "distill", "soft_labels": "distill", "feature_alignment": "distill",
     "DivergedError": "train", "fit": "train",
     "accuracy": "measure", "parameters": "measure", "macs": "measure", "latency": "measure",

@@ -28,6 +28,17 @@ class LambdaReLU(nn.Module):
         return f"lam={self.lam.item():g}"
 
 
+class LearnedReLU(LambdaReLU):
+    """A LambdaReLU that learns its `lam`, a parameter without dimension: the network itself chooses what becomes linear.
+
+    Source: Layer Folding, Dror et al. 2021.
+    """
+
+    def __init__(self, lam: float = 0.0):
+        nn.Module.__init__(self)
+        self.lam = nn.Parameter(torch.tensor(float(lam)))
+
+
 def linear(progress: float) -> float:
     """`linear(p) == p`."""
     return progress
@@ -47,7 +58,7 @@ SCHEDULES = {"linear": linear, "cosine": cosine, "hard": hard}
 
 
 def slide(schedule: str = "linear", until: float = 1.0):
-    """A hook for `fit`: at each step every LambdaReLU gets `lam = schedule(progress / until)`, and 1 from `until` on.
+    """A hook for `fit`: at each step every LambdaReLU gets `lam = schedule(progress / until)`, and 1 from `until` on; learned ones do not.
 
     `progress` is the fraction of training done, 0 at the first step and 1 at the last; `until` a fraction in (0, 1].
     """
@@ -59,7 +70,7 @@ def slide(schedule: str = "linear", until: float = 1.0):
     def hook(net: nn.Module, progress: float) -> None:
         lam = SCHEDULES[schedule](min(progress / until, 1.0))
         for module in net.modules():
-            if isinstance(module, LambdaReLU):
+            if isinstance(module, LambdaReLU) and not isinstance(module, LearnedReLU):
                 module.lam.fill_(lam)
 
     return hook

@@ -1,4 +1,6 @@
-"""The building blocks, with the article's names: a front (branch1, branch2 or a pair), then conv3, bn3, shortcut.
+"""The building blocks: the article's, with its names, and two that it is compared with (MobileNetV2's, RepVGG's).
+
+The article's have a front (branch1, branch2 or a pair), then conv3, bn3, shortcut:
 
     out = post(bn3(conv3(front(x))) + shortcut(x))
 
@@ -20,23 +22,36 @@ def conv1x1(in_planes: int, planes: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_planes, planes, 1, stride, bias=False)
 
 
-class Block(nn.Module):
-    """What every block shares: conv3, bn3, the shortcut and the option of a final ReLU. Subclasses say what stands in front."""
+class Residual(nn.Module):
+    """`post(body(x) + shortcut(x))`: the frame of a residual block. Subclasses say what the body is."""
 
     def __init__(self, in_planes: int, planes: int, stride: int = 1, *, post_relu: bool = True):
         super().__init__()
-        self.conv3 = conv3x3(planes, planes)
-        self.bn3 = nn.BatchNorm2d(planes)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_planes != planes:
             self.shortcut = nn.Sequential(conv1x1(in_planes, planes, stride), nn.BatchNorm2d(planes))
         self.post = nn.ReLU() if post_relu else nn.Identity()
 
-    def front(self, x: Tensor) -> Tensor:
+    def body(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.post(self.bn3(self.conv3(self.front(x))) + self.shortcut(x))
+        return self.post(self.body(x) + self.shortcut(x))
+
+
+class Block(Residual):
+    """What the article's blocks share: `body == bn3(conv3(front(x)))`. Subclasses say what stands in front."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int = 1, *, post_relu: bool = True):
+        super().__init__(in_planes, planes, stride, post_relu=post_relu)
+        self.conv3 = conv3x3(planes, planes)
+        self.bn3 = nn.BatchNorm2d(planes)
+
+    def front(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.bn3(self.conv3(self.front(x)))
 
 
 class PlainBlock(Block):
@@ -111,4 +126,59 @@ class LambdaBlock(Block):
         return self.act(self.pair(x))
 
 
-BLOCKS = {"scaler": ScalerBlock, "plain": PlainBlock, "lambda": LambdaBlock, "published": PublishedBlock}
+class InvertedBlock(nn.Module):
+    """MobileNetV2's: conv1(expand)-BN-act-depthwise conv3-BN-act-conv1(reduce)-BN, plus x where shapes agree; act a LambdaReLU.
+
+    MobileNetV2 has no ReLU behind the sum (`post_relu=False`). With both activations at lam 1 the body is linear; its BN shifts stand
+    before the depthwise conv's padding, so it becomes one conv3 only after `pad_first`. Source: Sandler et al. 2018; DepthShrinker.
+    """
+
+    def __init__(self, in_planes, planes, stride=1, *, expansion: int = 4, lam: float = 0.0, post_relu: bool = False):
+        super().__init__()
+        wide = expansion * in_planes
+        self.inverted = nn.Sequential(
+            conv1x1(in_planes, wide), nn.BatchNorm2d(wide), LambdaReLU(lam),
+            nn.Conv2d(wide, wide, 3, stride, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide), LambdaReLU(lam),
+            conv1x1(wide, planes), nn.BatchNorm2d(planes))  # fmt: skip
+        self.residual = stride == 1 and in_planes == planes
+        self.post = nn.ReLU() if post_relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.inverted(x)
+        return self.post(out + x if self.residual else out)
+
+
+class RepVGGLayer(nn.Module):
+    """`relu(conv3(x) + conv1(x) + identity(x))`, each branch with a BN of its own; identity only where shapes agree.
+
+    In eval mode the three are one conv3, which `fuse` makes of them. Source: Ding et al. 2021, RepVGG.
+    """
+
+    def __init__(self, in_planes: int, planes: int, stride: int = 1):
+        super().__init__()
+        self.conv3 = nn.Sequential(conv3x3(in_planes, planes, stride), nn.BatchNorm2d(planes))
+        self.conv1 = nn.Sequential(conv1x1(in_planes, planes, stride), nn.BatchNorm2d(planes))
+        self.identity = nn.BatchNorm2d(planes) if stride == 1 and in_planes == planes else None
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv3(x) + self.conv1(x)
+        return self.relu(out if self.identity is None else out + self.identity(x))
+
+
+class RepVGGBlock(nn.Sequential):
+    """Two RepVGG layers, as deep as every other block: deployed, two conv3 and no shortcut."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int = 1):
+        super().__init__(RepVGGLayer(in_planes, planes, stride), RepVGGLayer(planes, planes))
+
+
+BLOCKS = {
+    "scaler": ScalerBlock, "plain": PlainBlock, "lambda": LambdaBlock, "published": PublishedBlock,
+    "inverted": InvertedBlock, "repvgg": RepVGGBlock,
+}  # fmt: skip
+# The parameters of `build` that each block reads.
+READS = {
+    "scaler": ("expansion", "scaler", "post_relu"), "plain": ("post_relu",), "lambda": ("expansion", "lam", "post_relu"),
+    "published": ("expansion", "post_relu"), "inverted": ("expansion", "lam", "post_relu"), "repvgg": (),
+}  # fmt: skip

@@ -7,61 +7,89 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from reducenet.activation import slide
-from reducenet.moves import MOVES, SEEDED
-from reducenet.net import build
+from reducenet.chain import TUNES, perform, word
 
 
 class CheckpointError(ValueError):
     """The file is no checkpoint of this project, or is damaged; one line."""
 
 
-def perform(net: nn.Module | None, move: dict, seed: int = 0) -> nn.Module:
-    """One move of a chain, written as in a study file: `{"build": {...}}`, `{"freeze": {"parts": [...]}}`, `{"fold": {}}`."""
-    ((name, arguments),) = move.items()
-    if name == "build":
-        return build(**arguments, seed=seed)
-    if name not in MOVES:
-        raise ValueError(f"unknown move {name!r}; known: build, fit, {', '.join(MOVES)}")
-    return MOVES[name](net, **arguments, **({"seed": seed} if name in SEEDED else {}))
+def save(net: nn.Module, path: str | Path, chain: list[dict], seed: int = 0, large: nn.Module | None = None) -> None:
+    """Write `net`, which `chain` led to. The file appears whole or not at all.
 
-
-def save(net: nn.Module, path: str | Path, chain: list[dict], seed: int = 0) -> None:
-    """Write `net`, which `chain` led to. The file appears whole or not at all."""
+    With `large`, the network that stood before the last structural moves of the chain, both are in the one file: a tensor that they share
+    by name must be the same (frozen, not trained on), and is stored once. `CheckpointError` where it is not.
+    """
     path = Path(path)
-    about = json.dumps({"format": 1, "chain": chain, "seed": seed, "training": net.training})
+    tensors = _tensors(net)
+    about = {"format": 1, "chain": chain, "seed": seed, "training": net.training}
+    if large is not None:
+        both = _tensors(large)
+        changed = [name for name in tensors if name in both and not torch.equal(tensors[name], both[name])]
+        if changed:
+            raise CheckpointError(f"{path}: one file holds both networks only where they share tensors; {changed[0]} differs")
+        about["large"] = _length_of(both, chain, seed)
+        tensors = {**both, **tensors}
     # One key: several would be written in an order that changes from process to process, and equal networks in different bytes.
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}, partial, {"reducenet": about})
+    save_file(tensors, partial, {"reducenet": json.dumps(about)})
     partial.replace(path)
+
+
+def _tensors(net: nn.Module) -> dict:
+    return {name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}
+
+
+def _length_of(large: dict, chain: list[dict], seed: int) -> int:
+    """How many moves of the chain lead to the large network: the longest beginning with its tensors."""
+    for length in range(len(chain) - 1, 0, -1):
+        if {name: t.shape for name, t in _replayed(chain[:length], seed).state_dict().items()} == {n: t.shape for n, t in large.items()}:
+            return length
+    raise CheckpointError("no beginning of the chain leads to the large network")
 
 
 def chain_of(path: str | Path) -> list[dict]:
     """The sentence of moves that led to the network in the file."""
-    return _read(path)[1]
+    return _read(path)[1]["chain"]
 
 
-def load(path: str | Path) -> nn.Module:
-    """The network in the file: `load(path)(x) == net(x)` for the `net` that was saved. `CheckpointError` where it cannot be read."""
-    tensors, chain, seed, training = _read(path)
+def load(path: str | Path, large: bool = False) -> nn.Module:
+    """The network in the file: `load(path)(x) == net(x)` for the `net` that was saved; the large one where both are in the file and it is
+    asked for. `CheckpointError` where it cannot be read."""
+    tensors, about = _read(path)
+    if large and "large" not in about:
+        raise CheckpointError(f"{path}: holds one network, not a large and a small one")
+    chain = about["chain"][: about["large"]] if large else about["chain"]
     try:
-        net = None
-        for move in chain:
-            if "fit" not in move:
-                net = perform(net if net is None else net.eval(), move, seed)
-            elif move["fit"].get("lam"):
-                slide()(net, 1.0)  # where such a fit ends; a fuse may follow
-        net.load_state_dict(tensors)
+        net = _replayed(chain, about["seed"])
+        own = {name: tensors[name] for name in net.state_dict() if name in tensors} if "large" in about else tensors
+        net.load_state_dict(own)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: the tensors do not fit the moves in the file: {str(error).splitlines()[0]}") from error
-    return net.train(training)
+    return net.train(about["training"])
 
 
-def _read(path):
+def _replayed(chain: list[dict], seed: int) -> nn.Module:
+    """The network that the moves of a chain lead to, without its training."""
+    net = None
+    for move in chain:
+        name, parameters = word(move)
+        if name == "fit":
+            if parameters.get("lam"):
+                slide()(net, 1.0)  # where such a fit ends; a fuse may follow
+        elif name not in TUNES:
+            net = perform(net if net is None else net.eval(), move, seed)
+    return net
+
+
+def _read(path) -> tuple[dict, dict]:
+    """Tensors by name, and what is known about them."""
     try:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get("reducenet")
@@ -70,7 +98,7 @@ def _read(path):
             about = json.loads(about)
             if about["format"] != 1:
                 raise CheckpointError(f"{path}: a checkpoint of format {about['format']!r}; this version reads format 1")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, about["chain"], about["seed"], about["training"]
+            _ = about["chain"], about["seed"], about["training"]
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint: {error}") from error

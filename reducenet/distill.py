@@ -1,13 +1,16 @@
-"""What a student learns from: labels, a teacher's soft labels, a teacher's features.
+"""What a student learns from: labels, a teacher's soft labels, a teacher's maps.
 
 A loss for `fit` is a function `loss(net, x, y) -> (loss, logits)`. A teacher is copied, set to eval and never gets a gradient.
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from reducenet.blocks import BLOCKS
 
 
 def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -16,29 +19,74 @@ def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
     return F.cross_entropy(logits, y), logits
 
 
-def soft_labels_term(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def smoothed(smoothing: float = 0.1):
+    """The loss `(1 - s) CE(z, y) + s CE(z, uniform)`, s = smoothing in [0, 1): soft labels that need no teacher, the control for those
+    that do. Source: Szegedy et al. 2016, section 7."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing must be in [0, 1), not {smoothing}")
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        logits = net(x)
+        return F.cross_entropy(logits, y, label_smoothing=smoothing), logits
+
+    return loss
+
+
+REDUCTIONS = ("batchmean", "elementwise-mean")
+
+
+def soft_labels_term(student: Tensor, teacher: Tensor, temperature: float, reduction: str = "batchmean") -> Tensor:
     """`T^2 KL(softmax(teacher / T) || softmax(student / T))`, summed over classes, mean over the batch ("batchmean").
 
-    The mean over every element instead, torch's default, would be smaller by the number of classes. Zero, with zero gradient, where
-    the logits [N, classes] agree. Source: Hinton, Vinyals, Dean 2015. Explained in notebook 04.
+    Zero, with zero gradient, where the logits [N, classes] agree. "elementwise-mean" is torch's default and the article's code: the
+    same divided by the number of classes, so that one weight means something else on every data set.
+    Source: Hinton, Vinyals, Dean 2015.
     """
     p = F.log_softmax(teacher / temperature, dim=1)
     q = F.log_softmax(student / temperature, dim=1)
-    return F.kl_div(q, p, reduction="batchmean", log_target=True) * temperature**2
+    term = F.kl_div(q, p, reduction="batchmean", log_target=True) * temperature**2
+    return term / student.shape[1] if reduction == "elementwise-mean" else term
 
 
-def soft_labels(teacher: nn.Module, kd_weight: float = 0.9, temperature: float = 4.0):
-    """The loss `(1 - w) CE(z, y) + w T^2 KL(teacher || student)`, w = kd_weight in [0, 1], temperature > 0."""
+def soft_labels(teacher: nn.Module, kd_weight: float = 0.9, temperature: float = 4.0, reduction: str = "batchmean"):
+    """The loss `(1 - w) CE(z, y) + w T^2 KL(teacher || student)`, w = kd_weight in [0, 1], temperature > 0.
+
+    `reduction` of the KL is "batchmean" or "elementwise-mean"; see `soft_labels_term`.
+    """
     if not 0 <= kd_weight <= 1 or temperature <= 0:
         raise ValueError(f"kd_weight must be in [0, 1] and temperature above 0, not {kd_weight} and {temperature}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; known: {', '.join(REDUCTIONS)}")
     teacher = _fixed(teacher)
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = net(x)
         with torch.no_grad():
             target = teacher.to(x.device)(x)
-        hard, soft = F.cross_entropy(logits, y), soft_labels_term(logits, target, temperature)
+        hard, soft = F.cross_entropy(logits, y), soft_labels_term(logits, target, temperature, reduction)
         return (1 - kd_weight) * hard + kd_weight * soft, logits
+
+    return loss
+
+
+class Seen:
+    """One forward pass up to the classifier: the maps behind every part of the trunk, and the features they end in."""
+
+    def __init__(self, net: nn.Module, x: Tensor):
+        self.maps: list[Tensor] = net.stage_maps(x)
+        self.features: Tensor = net.pooled(self.maps[-1])
+
+
+def _beside_labels(teacher: nn.Module, feature_weight: float, distance: Callable[[Seen, Seen], Tensor]):
+    """The loss `CE(z, y) + w distance(student, teacher)`."""
+    teacher = _fixed(teacher)
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        student = Seen(net, x)
+        logits = net.classifier(student.features)
+        with torch.no_grad():
+            target = Seen(teacher.to(x.device), x)
+        return F.cross_entropy(logits, y) + feature_weight * distance(student, target), logits
 
     return loss
 
@@ -49,16 +97,99 @@ def feature_alignment(teacher: nn.Module, feature_weight: float = 1.0):
     At zero distance, a student with the teacher's classifier gives the teacher's logits exactly.
     Source: the article, "ReduceNet's training", last paragraph; FitNets; SimKD.
     """
+    return _beside_labels(teacher, feature_weight, lambda student, target: _mse(student.features, target.features))
+
+
+def hints(teacher: nn.Module, feature_weight: float = 1.0):
+    """The loss `CE(z, y) + w sum_i MSE(student map i, teacher map i)`, over the maps behind every part of the trunk.
+
+    Student and teacher have maps of one shape by design, so no regressor stands between them (it is the identity); other shapes raise
+    `ValueError`. Labels and hints are learned together, not one after the other as in the paper.
+    Source: Romero et al. 2015, FitNets. Weights of 100 in other code go with one map, not all; here they drown the labels.
+    """
+    return _beside_labels(teacher, feature_weight, lambda student, target: sum(map(_mse, *_paired(student.maps, target.maps))))
+
+
+def attention(teacher: nn.Module, feature_weight: float = 1000.0):
+    """The loss `CE(z, y) + w sum_i MSE(a(student map i), a(teacher map i))`, a = attention_map, over every part of the trunk.
+
+    Only height and width have to agree. Source: Zagoruyko and Komodakis 2017, with their weight.
+    """
+
+    def distance(student: Seen, target: Seen) -> Tensor:
+        return sum(_mse(attention_map(a), attention_map(b)) for a, b in zip(*_paired(student.maps, target.maps), strict=True))
+
+    return _beside_labels(teacher, feature_weight, distance)
+
+
+def attention_map(maps: Tensor) -> Tensor:
+    """The mean over channels of the squared maps [N, C, H, W], scaled to norm 1 for every image: [N, H, W]."""
+    return F.normalize(maps.pow(2).mean(1), dim=(1, 2))
+
+
+def feature_match(teacher: nn.Module):
+    """The loss `MSE(student, teacher)` of the maps that are about to be pooled, behind the neck; no labels.
+
+    At zero, a student with the teacher's classifier gives the teacher's logits bitwise. The classifier gets no gradient: freeze it as
+    the teacher's. `rivals.simkd.project` puts the paper's projector into the neck; without, the student's own maps have to match.
+    Source: Chen et al. 2022, SimKD.
+    """
     teacher = _fixed(teacher)
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        features = net.features(x)
-        logits = net.classifier(features)
+        maps = net.neck(net.stage_maps(x)[-1])
         with torch.no_grad():
-            target = teacher.to(x.device).features(x)
-        return F.cross_entropy(logits, y) + feature_weight * F.mse_loss(features, target), logits
+            guide = teacher.to(x.device)
+            target = guide.neck(guide.stage_maps(x)[-1])
+            logits = net.classifier(maps.mean((2, 3)))
+        return _mse(maps, target), logits
 
     return loss
+
+
+def block_wise(teacher: nn.Module):
+    """The loss `sum_i MSE(student_i(t), teacher_i(t)) / var(teacher_i(t))`, t the teacher's map before block i; no labels.
+
+    Every block learns alone: its gradient depends on itself and the teacher only. The stem counts as a block, and a block that gives
+    the teacher's mean costs 1. The logits are what the classifier makes of the last block's output. BNs are left with the statistics of
+    the teacher's maps: `recalibrate` afterwards. `ValueError` unless both have equally many blocks with outputs of one shape.
+    Source: Li et al. 2020, DNA, without its search; all blocks are trained at once.
+    """
+    teacher = _fixed(teacher)
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        total = 0.0
+        for block, guide in zip(*_paired(_blocks(net), _blocks(teacher.to(x.device)), "blocks"), strict=True):
+            out = block(x)
+            with torch.no_grad():
+                x = guide(x)
+            total = total + _mse(out, x) / x.var(correction=0)
+        with torch.no_grad():
+            logits = net.classifier(net.pooled(out))
+        return total, logits
+
+    return loss
+
+
+def _blocks(net: nn.Module) -> list[nn.Module]:
+    """The parts of the trunk in order, a stage of blocks block by block."""
+    blocks = []
+    for part in map(net.get_submodule, net.trunk):
+        inside = list(part.children())
+        blocks += inside if all(isinstance(child, tuple(BLOCKS.values())) for child in inside) else [part]
+    return blocks
+
+
+def _mse(student: Tensor, teacher: Tensor) -> Tensor:
+    if student.shape != teacher.shape:
+        raise ValueError(f"the student's map is {list(student.shape)}, the teacher's {list(teacher.shape)}; shapes must agree")
+    return F.mse_loss(student, teacher)
+
+
+def _paired(student: list, teacher: list, kind: str = "maps") -> tuple[list, list]:
+    if len(student) != len(teacher):
+        raise ValueError(f"the student has {len(student)} {kind}, the teacher {len(teacher)}; they must be as many")
+    return student, teacher
 
 
 def _fixed(teacher: nn.Module) -> nn.Module:

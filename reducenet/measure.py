@@ -44,9 +44,9 @@ def parameters(net: nn.Module) -> int:
 def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
     """MACs of one forward pass of one image of `shape` (C, H, W)."""
     net = _eval(net)
-    with torch.no_grad(), _Count() as count:
+    with torch.no_grad(), Count() as count:
         net(_zeros(net, 1, shape))
-    return count.flops // 2
+    return count.macs
 
 
 def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entropy, batch: int = 8) -> int:
@@ -58,10 +58,10 @@ def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entrop
         raise ValueError("training: every parameter is frozen; attach a side branch or freeze less")
     net = copy.deepcopy(net).train()
     x = _zeros(net, batch, shape)
-    with _Count() as count:
+    with Count() as count:
         value, _ = loss(net, x, torch.zeros(batch, dtype=torch.long, device=x.device))
         value.backward()
-    return count.flops // 2 // batch
+    return count.macs // batch
 
 
 def difference(a: nn.Module, b: nn.Module, data: Data, split: Split) -> float:
@@ -84,10 +84,17 @@ def latency(net: nn.Module, shape: tuple[int, int, int], batch: int = 1, threads
     return {"median": timed.median, "iqr": timed.iqr, "batch": batch, "threads": threads}
 
 
-class _Count(TorchDispatchMode):
-    """torch's own formulas, for our layers only; `FlopCounterMode` agrees, but makes torch load its compiler first (2 s a process)."""
+class Count(TorchDispatchMode):
+    """`with Count() as count: ...` leaves the MACs of everything that ran inside in `count.macs`, training steps and evaluations alike.
+
+    torch's own formulas, for our layers only; `FlopCounterMode` agrees, but makes torch load its compiler first (2 s a process).
+    """
 
     flops = 0
+
+    @property
+    def macs(self) -> int:
+        return self.flops // 2
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

@@ -1,23 +1,20 @@
 """The moves: functions `net -> net`. Each returns a new network and leaves the one handed in untouched.
 
-`fold` and `fuse` are exact. `drop_branch`, `linearise`, `reinit` and `attach` change the function or its parameters; `freeze` changes
-what the next `fit` may move. A move that does not apply raises `MoveError`: the move, the reason, the valid choices, in one line.
+Here are those on blocks, activations and what may be trained; `side` has attach and fold, `deploy` has fuse. A move that does not apply
+raises `MoveError`: the move, the reason, the valid choices, in one line.
 """
 
-import contextlib
 import copy
 from collections import OrderedDict
 from fnmatch import fnmatch
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from reducenet.activation import LambdaReLU
-from reducenet.blocks import Block, PlainBlock, PublishedBlock, ScalerBlock
-from reducenet.fuse import NotExact, fold_bn, merge
-from reducenet.seeding import generator, initialise
+from reducenet.activation import LambdaReLU, LearnedReLU
+from reducenet.algebra import fold_bn, merge
+from reducenet.blocks import BLOCKS, LambdaBlock, PlainBlock, PublishedBlock, ScalerBlock, conv3x3
+from reducenet.seeding import initialise
 
 
 class MoveError(ValueError):
@@ -32,14 +29,15 @@ def drop_branch(net: nn.Module) -> nn.Module:
     net = copy.deepcopy(net)
     found = [(name, block) for name, block in net.named_modules() if isinstance(block, ScalerBlock | PublishedBlock)]
     if not found:
-        kinds = sorted({type(m).__name__ for m in net.modules() if isinstance(m, Block)}) or [type(net).__name__]
+        kinds = sorted({type(m).__name__ for m in net.modules() if type(m) in BLOCKS.values()}) or [type(net).__name__]
         raise MoveError(f"drop_branch: no block has a branch1 (blocks here: {', '.join(kinds)}); it was dropped already, or never built")
     for name, block in found:
-        net.set_submodule(name, _without_branch1(block))
+        net.set_submodule(name, without_branch1(block))
     return net
 
 
-def _without_branch1(block: ScalerBlock | PublishedBlock) -> PlainBlock:
+def without_branch1(block: ScalerBlock | PublishedBlock) -> PlainBlock:
+    """The student inside one block, made of the block's own layers."""
     conv = block.branch2[0] if isinstance(block, ScalerBlock) else block.branch2
     student = PlainBlock(conv.in_channels, conv.out_channels, conv.stride[0], post_relu=isinstance(block.post, nn.ReLU))
     student.branch2 = block.branch2 if isinstance(block, ScalerBlock) else nn.Sequential(block.branch2, *block.act)
@@ -68,8 +66,68 @@ def linearise(net: nn.Module, at: str | list[str] = "*") -> nn.Module:
     """
     net = copy.deepcopy(net)
     found = {name: m for name, m in net.named_modules() if isinstance(m, LambdaReLU)}
-    for name in _matching("linearise", found, at, "LambdaReLU"):
+    for name in matching("linearise", found, at, "LambdaReLU"):
         net.set_submodule(name, nn.Identity())
+    return net
+
+
+def settle(net: nn.Module, at: str | list[str] = "*") -> nn.Module:
+    """`settle(net)(x) == net(x)` where lam is 0: every LambdaReLU that matches `at` becomes a ReLU for good, and no slide moves it.
+
+    A LearnedReLU settles from wherever it is, which changes the function by as much as its lam. Raises `MoveError` for a fixed lam above 0.
+    """
+    net = copy.deepcopy(net)
+    found = {name: m for name, m in net.named_modules() if isinstance(m, LambdaReLU)}
+    for name in matching("settle", found, at, "LambdaReLU"):
+        if found[name].lam != 0 and not isinstance(found[name], LearnedReLU):
+            raise MoveError(f"settle: {name} is at lam = {found[name].lam.item():g}; only lam = 0 is a ReLU")
+        net.set_submodule(name, nn.ReLU())
+    return net
+
+
+def loosen(net: nn.Module, at: str | list[str] = "*branch2.2") -> nn.Module:
+    """`loosen(net)(x) == net(x)`: every ReLU that matches `at` becomes a LambdaReLU at lam 0, so that it may slide or be searched."""
+    net = copy.deepcopy(net)
+    found = {name: m for name, m in net.named_modules() if type(m) is nn.ReLU}
+    for name in matching("loosen", found, at, "ReLU"):
+        net.set_submodule(name, LambdaReLU().to(next(net.parameters())))
+    return net
+
+
+def add_relu(net: nn.Module, at: str | list[str] = "*") -> nn.Module:
+    """Every block that matches `at` ends in a ReLU: DepthShrinker's added activation, for blocks that lost the ones inside.
+
+    Raises `MoveError` where no block that matches is without a final ReLU.
+    """
+    net = copy.deepcopy(net)
+    found = {name: m for name, m in net.named_modules() if isinstance(getattr(m, "post", None), nn.Identity)}
+    for name in matching("add_relu", found, at, "block without final ReLU"):
+        found[name].post = nn.ReLU()
+    return net
+
+
+RENEWALS = ("fresh", "merged")
+
+
+def renew(net: nn.Module, at: str | list[str] = "*", *, start: str = "fresh", seed: int = 0) -> nn.Module:
+    """The leaner pipeline: one new conv3 in place of each block's linear pair, between the same layers; the pair's last BN stays.
+
+    The new conv is trainable whatever else is frozen. `start` is "fresh", drawn from (seed, "renew", name), or "merged": the pair itself,
+    its activation removed, so that in eval mode `renew(net, start="merged")(x) == linearise(net)(x)`. Large and small network have the
+    names of all layers that they share in common. Source: the article, "A leaner pipeline".
+    """
+    if start not in RENEWALS:
+        raise MoveError(f"renew: unknown start {start!r}; known: {', '.join(RENEWALS)}")
+    net = copy.deepcopy(net)
+    found = {name: m for name, m in net.named_modules() if isinstance(m, LambdaBlock) and len(m.pair) > 2}
+    for name in matching("renew", found, at, "lambda block with its pair"):
+        expand, inner_bn, _, reduce, bn = found[name].pair
+        new = conv3x3(expand.in_channels, reduce.out_channels, expand.stride[0]).to(expand.weight)
+        if start == "merged":
+            new = merge(fold_bn(expand, inner_bn), reduce)
+        else:
+            initialise(new, seed, "renew", name)
+        found[name].pair = nn.Sequential(OrderedDict({"new": new.requires_grad_(True), "4": bn})).train(bn.training)
     return net
 
 
@@ -123,7 +181,7 @@ def reinit(net: nn.Module, at: str | list[str] = "*", *, seed: int = 0) -> nn.Mo
     """
     net = copy.deepcopy(net)
     found = {name: m for name, m in net.named_modules() if _is_free(m)}
-    for name in _matching("reinit", found, at, "module with something to draw"):
+    for name in matching("reinit", found, at, "module with something to draw"):
         module = found[name]
         if not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
             raise MoveError(f"reinit: {name} is a {type(module).__name__}, which has no fresh start; reinit before attach")
@@ -140,117 +198,12 @@ def _is_free(module: nn.Module) -> bool:
     return moving or any(p.requires_grad for p in module.parameters(recurse=False))
 
 
-class SideBranch(nn.Module):
-    """The linear pair conv3(expand)-conv1(reduce) beside a conv, in weight space: `W -> W + reduce . expand`.
-
-    No bias, BN or ReLU stands inside, so one conv with the summed kernel gives the outputs and gradients of the two branches, at the
-    cost of one. `expand` is [m, in, k, k], Kaiming normal (fan in,
-    linear); `reduce` is [out, m], zero at the start, so the branch starts as nothing.
-    """
-
-    def __init__(self, conv: nn.Conv2d, width: int, draw: torch.Generator):
-        super().__init__()
-        expand = torch.empty(width, *conv.weight.shape[1:])
-        nn.init.kaiming_normal_(expand, nonlinearity="linear", generator=draw)
-        self.expand = nn.Parameter(expand.to(conv.weight))
-        self.reduce = nn.Parameter(conv.weight.new_zeros(conv.out_channels, width))
-
-    def forward(self, weight: Tensor) -> Tensor:  # [out, in, k, k]
-        return weight + torch.einsum("om,mikl->oikl", self.reduce, self.expand)
-
-
-def attach(net: nn.Module, expansion: int = 2, at: str | list[str] = "*branch2.0", *, seed: int = 0) -> nn.Module:
-    """`attach(net)(x) == net(x)`, and the convs that match `at` have a side branch of width `expansion * out_channels` to train.
-
-    The branch joins before the BN and the ReLU of branch2. It is not frozen, whatever the rest of the network is. From expansion 1 on
-    its kernel can be any kernel: it changes how the conv is trained, not what it can be.
-    Source: the article, "ReduceNet embraces LoRA"; LoRA for convs (LoCon); ExpandNets.
-    """
-    if expansion < 1:
-        raise MoveError(f"attach: expansion must be at least 1, not {expansion}")
-    net = copy.deepcopy(net)
-    found = {name: m for name, m in net.named_modules() if type(m) is nn.Conv2d and m.groups == 1}
-    for name in _matching("attach", found, at, "plain conv without side branch"):
-        conv = found[name]
-        branch = SideBranch(conv, expansion * conv.out_channels, generator(seed, name, "side"))
-        parametrize.register_parametrization(conv, "weight", branch)
-    return net
-
-
-def fold(net: nn.Module) -> nn.Module:
-    """`fold(net)(x) == net(x)`, without side branches: each is summed into the kernel beside it.
-
-    Source: the article, "ReduceNet embraces LoRA".
-    """
-    net = copy.deepcopy(net)
-    found = {name: m for name, m in net.named_modules() if _has_side_branch(m)}
-    if not found:
-        raise MoveError("fold: no conv has a side branch; it was folded already, or never attached")
-    for name, conv in found.items():
-        base = conv.parametrizations.weight.original
-        plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-                          conv.groups, conv.bias is not None, conv.padding_mode).to(base)  # fmt: skip
-        plain.load_state_dict({"weight": conv.weight.detach(), **({} if conv.bias is None else {"bias": conv.bias.detach()})})
-        for key, parameter in plain.named_parameters():
-            parameter.requires_grad_(base.requires_grad if key == "weight" else conv.bias.requires_grad)
-        net.set_submodule(name, plain.train(conv.training))
-    return net
-
-
-def _has_side_branch(module: nn.Module) -> bool:
-    return parametrize.is_parametrized(module, "weight") and isinstance(module.parametrizations.weight[0], SideBranch)
-
-
-def fuse(net: nn.Module, strict: bool = True) -> nn.Module:
-    """`fuse(net)(x) == net(x)` in eval mode, as it would be deployed: side branches and BNs folded, linear pairs merged to one conv.
-
-    Works on every `nn.Sequential` and on the blocks of this package; neighbouring convs that do not merge exactly stay two. What stays
-    keeps its name. Raises `NotExact` in train mode and, if `strict`, where a LambdaReLU is not at lam 1: its pair would stay a pair.
-    Source: the article; DepthShrinker, section 4.4.
-    """
-    net = fold(net) if any(_has_side_branch(m) for m in net.modules()) else copy.deepcopy(net)
-    for name, module in net.named_modules():
-        if strict and isinstance(module, LambdaReLU) and module.lam != 1:
-            raise NotExact(f"fuse: {name} is at lam = {module.lam.item():g}; a pair merges at lam = 1 only (slide it there, or linearise)")
-    return _fused(net)
-
-
-def _fused(module: nn.Module) -> nn.Module:
-    """`module` with its parts fused, innermost first; `module` itself is changed."""
-    for name, child in list(module.named_children()):
-        setattr(module, name, _fused(child))
-    if isinstance(module, Block) and isinstance(module.bn3, nn.BatchNorm2d):
-        module.conv3, module.bn3 = fold_bn(module.conv3, module.bn3), nn.Identity()
-    return _fused_sequence(module) if type(module) is nn.Sequential else module
-
-
-def _fused_sequence(sequence: nn.Sequential) -> nn.Sequential:
-    parts: dict[str, nn.Module] = {}
-    last = ""  # name of the part before
-    for name, module in sequence.named_children():
-        behind_conv = bool(last) and type(parts[last]) is nn.Conv2d
-        if isinstance(module, nn.Identity) or (isinstance(module, LambdaReLU) and module.lam == 1):
-            continue
-        if behind_conv and isinstance(module, nn.BatchNorm2d):
-            parts[last] = fold_bn(parts[last], module)
-            continue
-        if behind_conv and type(module) is nn.Conv2d:
-            with contextlib.suppress(NotExact):
-                parts[last] = merge(parts[last], module)
-                continue
-        parts[name], last = module, name
-    return nn.Sequential(OrderedDict(parts)).train(sequence.training)
-
-
-MOVES = {move.__name__: move for move in (drop_branch, set_scaler, linearise, freeze, reinit, attach, fold, fuse)}
-SEEDED = ("reinit", "attach")
-
-
 def _listed(names: str | list[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _matching(move: str, found: dict, at: str | list[str], kind: str) -> list[str]:
+def matching(move: str, found: dict, at: str | list[str], kind: str) -> list[str]:
+    """The names in `found` that match a pattern in `at`; `MoveError` naming what there is for a pattern that matches none."""
     chosen = []
     for pattern in _listed(at):
         names = [name for name in found if fnmatch(name, pattern)]

@@ -77,8 +77,9 @@ def fit(
 ) -> Fitted:
     """A trained copy of `net`, on the device where `net` is, and a row for every epoch. The network handed in stays as it is.
 
-    SGD with Nesterov momentum on the parameters that are not frozen; `lr` is the peak of the schedule ("one-cycle" or "cosine"),
-    which moves at every step. Views and order come from (seed, stage, epoch): arms that agree in these see identical batches.
+    SGD with Nesterov momentum on the parameters that are not frozen, weight decay on those that have a dimension; `lr` is the peak of the
+    schedule ("one-cycle" or "cosine"), which moves at every step. Views and order come from (seed, stage, epoch): arms that agree in
+    these see identical batches.
     `hooks` are called before every step as `hook(net, progress)`, progress from 0 (first step) to 1 (last).
     `loss(net, x, y) -> (loss, logits)`; see `distill`. Mixed precision is used on CUDA. `progress=None` shows a bar in a terminal.
     Raises `DivergedError` at the end of the first epoch whose loss is not finite.
@@ -96,9 +97,10 @@ def fit(
     layout = memory_layout(net, place)
     net, data = copy.deepcopy(net).to(place, memory_format=layout).train(), data.to(place)
     trainable = [p for p in net.parameters() if p.requires_grad]
+    groups = [{"params": [p for p in trainable if p.ndim]}, {"params": [p for p in trainable if not p.ndim], "weight_decay": 0.0}]
     if not trainable:
         raise ValueError("fit: every parameter is frozen; attach a side branch or freeze less")
-    optimiser = torch.optim.SGD(trainable, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
+    optimiser = torch.optim.SGD([g for g in groups if g["params"]], lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
     half = torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
     grad_scaler = torch.amp.GradScaler(place.type, enabled=place.type == "cuda" and half is torch.float16)
     count = len(data.train.labels)

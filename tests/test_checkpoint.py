@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from reducenet.activation import slide
-from reducenet.checkpoint import CheckpointError, chain_of, load, perform, save
+from reducenet.chain import perform
+from reducenet.checkpoint import CheckpointError, chain_of, load, save
 
 BUILD = {"build": dict(block="scaler", width=4, expansion=2, num_classes=4)}
 SENTENCES = [
@@ -64,11 +65,6 @@ def test_damaged_foreign_and_mismatched_files(tmp_path):
     save(net, path, [BUILD, {"drop_branch": {}}])
     with pytest.raises(CheckpointError, match="do not fit the moves"):
         load(path)
-
-
-def test_unknown_move():
-    with pytest.raises(ValueError, match="unknown move 'shrink'; known: build, fit, drop_branch"):
-        perform(None, {"shrink": {}})
 
 
 def test_equal_networks_are_equal_files(tmp_path):

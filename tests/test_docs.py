@@ -7,7 +7,7 @@ import pytest
 from studies import ROOT
 
 from reducenet.cli import _parser
-from reducenet.study.grammar import MOVES
+from reducenet.study.vocabulary import MOVES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -1,19 +1,21 @@
 import inspect
+from typing import get_args
 
 import pytest
 from studies import ROOT, TINY, make
 
-from reducenet import moves, net, train
-from reducenet.study.grammar import MOVES, PARTS, StudyError, read
+from reducenet import blocks, chain, moves, net, train
+from reducenet.study.grammar import StudyError, read
+from reducenet.study.vocabulary import BLOCK_READS, LOSS_READS, MOVES, PARTS
 
 
 def test_the_words_are_the_functions():
-    """Same moves, same parameters, same defaults in the study file and in Python; what the engine adds is listed here."""
-    functions = {**moves.MOVES, "build": net.build}
-    assert set(MOVES) == {*functions, "fit"}
-    from_data = {"num_classes", "in_channels", "seed", "net"}
-    for name, function in functions.items():
-        theirs = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.name not in from_data}
+    """Same moves, same parameters, same defaults in the study file and in Python; what a run adds is listed here."""
+    by_the_run = {"net", "data", "num_classes", "in_channels", "seed", "device"}
+    words = {*chain.BUILDS, *chain.MOVES, *chain.SEARCHES, *chain.TUNES} - {"resize"}
+    assert set(MOVES) == words | {"fit", "best_of"}
+    for name in words:
+        theirs = {p.name: p.default for p in inspect.signature(chain.function(name)).parameters.values() if p.name not in by_the_run}
         ours = MOVES[name].model_fields
         assert set(ours) == set(theirs), name
         for key, field in ours.items():
@@ -23,6 +25,30 @@ def test_the_words_are_the_functions():
     fit = inspect.signature(train.fit).parameters
     for key in ("lr", "momentum", "weight_decay", "batch", "schedule"):
         assert MOVES["fit"].model_fields[key].default == fit[key].default
+
+
+def test_every_block_and_loss_of_the_words_exists_and_reads_what_it_says():
+    assert BLOCK_READS == blocks.READS
+    assert set(blocks.BLOCKS) == set(BLOCK_READS) == set(get_args(MOVES["build"].model_fields["block"].annotation))
+    assert set(LOSS_READS) == set(get_args(MOVES["fit"].model_fields["loss"].annotation))
+    teacher = net.build("plain", width=4)
+    for loss, reads in LOSS_READS.items():
+        given = {key: field.default for key, field in MOVES["fit"].model_fields.items()} | {"loss": loss}
+        seen = Reading(given)
+        chain.objective(seen, teacher if "teacher" in reads else None)
+        assert seen.read - {"loss", "lam_weight"} == set(reads) - {"teacher"}, loss
+
+
+class Reading(dict):
+    """A dict that remembers which keys were read."""
+
+    def __init__(self, given):
+        super().__init__(given)
+        self.read = set()
+
+    def __getitem__(self, key):
+        self.read.add(key)
+        return super().__getitem__(key)
 
 
 def test_chains_are_whole_and_written_out(tmp_path):
@@ -50,13 +76,13 @@ MISTAKES = [
     ('baseline = "plain"', 'baseline = "plain"\nmargins = 1', "unknown key 'margins' (did you mean 'margin'?); known: baseline, margin"),
     ('after = "teacher"', 'after = "techer"', "arms.drop.after: unknown arm 'techer' (did you mean 'teacher'?)"),
     ('after = "teacher"', 'after = "drop"', "arms.drop.after: goes in a circle: drop -> drop"),
-    ('"drop_branch"]', '"drop_brunch"]', "chain[0]: unknown move 'drop_brunch' (did you mean 'drop_branch'?); known: build, fit"),
+    ('"drop_branch"]', '"drop_brunch"]', "chain[0]: unknown move 'drop_brunch' (did you mean 'drop_branch'?); known: build, vanillanet"),
     ('"drop_branch"]', "{ drop_branch = 3 }]", "arms.drop.chain[0].drop_branch: takes no parameters"),
     ('"drop_branch"]', "{ fold = {}, fuse = {} }]", "arms.drop.chain[0]: a move is a name or a table with one name"),
-    ('"drop_branch"]', '{ build = "plain" }]', "arms.drop.chain: a chain has one build, at its start"),
+    ('"drop_branch"]', '{ build = "plain" }]', "arms.drop.chain: a chain has one build or vanillanet or best_of, at its start"),
     ("{ expansion = 2 } }, {", "{ expnsion = 2 } }, {", "arms.lora.chain[2].attach: unknown key 'expnsion' (did you mean 'expansion'?)"),
     ("{ expansion = 2 } }, {", "{ expansion = 2.5 } }, {", "arms.lora.chain[2].attach: expansion: Input should be a valid integer"),
-    ('loss = "kd", teacher = "teacher"', 'loss = "kd"', 'loss "kd" and "features" need a teacher'),
+    ('loss = "kd", teacher = "teacher"', 'loss = "kd"', 'a teacher goes with the losses that have one, "kd", "features"'),
     ('teacher = "teacher" }', 'teacher = "tutor" }', "arms.lora: fit: unknown arm 'tutor'; known: teacher, plain"),
     ('teacher = "teacher" }', 'teacher = "lora" }', "needs itself: lora -> lora"),
     ('cost_of = "lora"', 'cost_of = "lora", epochs = 2', "a fit needs either epochs or cost_of"),
@@ -64,6 +90,11 @@ MISTAKES = [
     ('{ build = "plain" }, "fit"]', '{ build = { depth = 9 } }, "fit"]', "depth must be 6n + 2"),
     ('freeze = ["all"]', 'freeze = ["al"]', "chain[1].freeze: parts: unknown part 'al'; known: all, classifier"),
     ("lr = 0.05", "lr = inf", "lr: Input should be a finite number"),
+    ('{ build = "plain" }, "fit"]', '{ best_of = { arm = "plane", tickets = 2 } }]', "arms.plain: best_of: unknown arm 'plane'"),
+    ('{ build = "plain" }, "fit"]', '{ best_of = { arm = "plain", tickets = 2 } }]', "needs itself: plain -> plain"),
+    ('"drop_branch"]', '"drop_branch", { ridge = "tutor" }]', "arms.drop: ridge: unknown arm 'tutor'"),
+    ('"drop_branch"]', '"drop_branch", "ridge"]', "arms.drop.chain[1].ridge: teacher: is missing"),
+    ('"drop_branch"]', '"drop_branch", { search_mask = -1 }]', "keep: Input should be greater than or equal to 0, not -1"),
     ("[arms.drop]", '[arms."drop/x"]', "should match pattern"),
     ('[arms.plain]', '[arms.plain]\nlable = "x"', "unknown key 'lable' (did you mean 'label'?); known: label, after, chain"),
     ('baseline = "plain"', 'baseline = "plain"\nalso = [["lora", "lang"]]', "compare.also: unknown arm 'lang' (did you mean 'long'?)"),

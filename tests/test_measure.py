@@ -4,10 +4,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet.data import load
+from reducenet.deploy import fuse
 from reducenet.distill import soft_labels
 from reducenet.measure import accuracy, correct, difference, latency, macs, parameters, training_macs
-from reducenet.moves import attach, drop_branch, freeze, fuse
+from reducenet.moves import drop_branch, freeze
 from reducenet.net import build
+from reducenet.side import attach
 
 SMALL = dict(width=4, expansion=2, num_classes=4)
 

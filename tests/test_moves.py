@@ -4,12 +4,26 @@ import pytest
 import torch
 from torch import nn
 
-from reducenet.activation import LambdaReLU
+from reducenet.activation import LambdaReLU, LearnedReLU, slide
+from reducenet.algebra import NotExact
 from reducenet.data import load
-from reducenet.fuse import NotExact
+from reducenet.deploy import fuse
 from reducenet.measure import parameters
-from reducenet.moves import FrozenBatchNorm2d, MoveError, attach, drop_branch, fold, freeze, fuse, linearise, reinit, set_scaler
+from reducenet.moves import (
+    FrozenBatchNorm2d,
+    MoveError,
+    add_relu,
+    drop_branch,
+    freeze,
+    linearise,
+    loosen,
+    reinit,
+    renew,
+    set_scaler,
+    settle,
+)
 from reducenet.net import build
+from reducenet.side import attach, fold
 from reducenet.train import fit
 
 SMALL = dict(width=4, expansion=2, num_classes=4)
@@ -88,50 +102,6 @@ def test_linearise_chooses_by_name():
         linearise(build("plain", **SMALL))
 
 
-def brute_force_branch(conv, branch, x):
-    """The two convolutions the side branch stands for, run one after the other."""
-    expand = nn.functional.conv2d(x, branch.expand, stride=conv.stride, padding=conv.padding)
-    return nn.functional.conv2d(expand, branch.reduce[:, :, None, None])
-
-
-def test_attach_starts_as_nothing_and_equals_two_convs(randomised, images):
-    net = randomised(freeze(build("plain", **SMALL), "all"))
-    with_branch = attach(net, expansion=3, seed=1)
-    x = images(1, 12)
-    assert torch.equal(with_branch(x), net(x))
-    trainable = [name for name, p in with_branch.named_parameters() if p.requires_grad]
-    assert len(trainable) == 6
-    assert all(name.endswith((".expand", ".reduce")) for name in trainable)
-
-    conv = with_branch.stage2[0].branch2[0]
-    branch = conv.parametrizations.weight[0]
-    nn.init.normal_(branch.reduce)
-    x = images(4, 9).requires_grad_()
-    base = nn.functional.conv2d(x, conv.parametrizations.weight.original, stride=conv.stride, padding=conv.padding)
-    weight_space, branch_space = conv(x), base + brute_force_branch(conv, branch, x)
-    torch.testing.assert_close(weight_space, branch_space, rtol=0, atol=1e-12)
-    weights = (branch.expand, branch.reduce, x)
-    for a, b in zip(*(torch.autograd.grad(out.square().sum(), weights) for out in (weight_space, branch_space)), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
-
-
-def test_fold_is_exact_and_leaves_the_original_alone(randomised, images):
-    net = attach(randomised(freeze(build("plain", **SMALL), "all")), expansion=2)
-    for module in net.modules():
-        if hasattr(module, "reduce"):
-            nn.init.normal_(module.reduce)
-    x = images(1, 12)
-    before, expected = state(net), net(x)
-    folded = fold(net)
-    assert_untouched(net, before)
-    assert torch.equal(net(x), expected)
-    assert (folded(x) - expected).abs().max() < 1e-12
-    assert (fuse(net)(x) - expected).abs().max() < 1e-10
-    assert {type(m) for m in folded.modules()} == {type(m) for m in freeze(build("plain", **SMALL), "all").modules()}
-    with pytest.raises(MoveError, match="folded already"):
-        fold(folded)
-
-
 @pytest.mark.parametrize(
     ("parts", "frozen"),
     [
@@ -170,7 +140,7 @@ def test_freeze_all_moves_nothing_but_the_side_branch():
     net = attach(freeze(drop_branch(build("scaler", **SMALL)), "all"), expansion=1)
     after = fit(net, load("synthetic"), epochs=1, device="cpu", progress=False).net.state_dict()
     for name, before in net.state_dict().items():
-        assert torch.equal(before, after[name]) == (not name.endswith((".expand", ".reduce"))), name
+        assert torch.equal(before, after[name]) == (not name.endswith((".first", ".second"))), name
 
 
 def test_frozen_statistics_normalise_in_train_mode_too(randomised, images):
@@ -226,6 +196,11 @@ MOVES = {
     "set_scaler": ("scaler", lambda net: set_scaler(net, 0.3)),
     "linearise": ("lambda", linearise),
     "freeze": ("scaler", lambda net: freeze(net, ["all"])),
+    "settle": ("lambda", settle),
+    "loosen": ("plain", loosen),
+    "add_relu": ("open", add_relu),
+    "renew": ("lambda", renew),
+    "renew merged": ("lambda", lambda net: renew(net, start="merged")),
     "reinit": ("plain", reinit),
     "attach": ("plain", attach),
     "fold": ("side", fold),
@@ -236,7 +211,8 @@ MOVES = {
 @pytest.mark.parametrize("name", MOVES)
 def test_every_move_leaves_its_input_alone_and_shares_nothing_with_it(name, randomised, images):
     block, move = MOVES[name]
-    net = randomised(attach(build("plain", **SMALL)) if block == "side" else build(block, **SMALL))
+    special = {"side": lambda: attach(build("plain", **SMALL)), "open": lambda: build("inverted", post_relu=False, **SMALL)}
+    net = randomised(special.get(block, lambda: build(block, **SMALL))())
     before, flags, x = state(net), [p.requires_grad for p in net.parameters()], images(1, 12)
     scalers = [m.scaler for m in net.modules() if hasattr(m, "scaler")]
     expected = net(x)
@@ -257,17 +233,6 @@ def test_set_scaler_slides_between_student_and_teacher(randomised, images):
     assert not torch.equal(set_scaler(net, 0.5)(x), net(x))
     with pytest.raises(MoveError, match="no block has a scaler"):
         set_scaler(drop_branch(net), 0.5)
-
-
-def test_attach_depends_on_seed_and_place():
-    net = build("plain", **SMALL)
-
-    def expand(seed, stage):
-        return getattr(attach(net, seed=seed), stage)[0].branch2[0].parametrizations.weight[0].expand
-
-    assert torch.equal(expand(0, "stage2"), expand(0, "stage2"))
-    assert not torch.equal(expand(0, "stage2"), expand(1, "stage2"))
-    assert not torch.equal(expand(0, "stage2").flatten()[:100], expand(0, "stage3").flatten()[:100])
 
 
 def conv_bn_relu(a, b, kernel=3):
@@ -295,11 +260,47 @@ def test_fuse_any_nest_of_sequentials(wrap, randomised, images):
     assert (again(x) - net(x)).abs().max() < 1e-10
 
 
+def test_settle_and_loosen_keep_the_function_and_undo_each_other(randomised, images):
+    net, x = randomised(build("plain", **SMALL)), images(1, 12)
+    loose = loosen(net)
+    assert [name for name, m in loose.named_modules() if isinstance(m, LambdaReLU)] == [f"stage{i}.0.branch2.2" for i in (1, 2, 3)]
+    tight = settle(loose)
+    assert torch.equal(loose(x), net(x))
+    assert torch.equal(tight(x), net(x))
+    assert [type(m) for m in tight.modules()] == [type(m) for m in net.modules()]
+    slid = randomised(build("lambda", lam=0.5, **SMALL))
+    with pytest.raises(MoveError, match=r"settle: stage1\.0\.pair\.2 is at lam = 0\.5"):
+        settle(slid)
+    with pytest.raises(MoveError, match="loosen: no ReLU matches"):
+        loosen(loose)
+
+
+def test_a_learned_lam_settles_from_anywhere_and_no_slide_moves_it(randomised, images):
+    net, x = randomised(build("lambda", **SMALL)), images(1, 12)
+    learned = randomised(build("lambda", **SMALL))
+    for name in [name for name, m in learned.named_modules() if isinstance(m, LambdaReLU)]:
+        learned.set_submodule(name, LearnedReLU(0.25).double())
+    slide()(learned, 1.0)
+    assert {m.lam.item() for m in learned.modules() if isinstance(m, LearnedReLU)} == {0.25}
+    assert not torch.equal(learned(x), net(x))
+    assert torch.equal(settle(learned)(x), net(x))
+
+
+def test_add_relu_closes_the_blocks_that_match(randomised, images):
+    net, x = randomised(build("plain", post_relu=False, **SMALL)), images(1, 12)
+    closed = randomised(build("plain", post_relu=True, **SMALL))
+    assert torch.equal(add_relu(net)(x), closed(x))
+    one = add_relu(net, "stage2.*")
+    assert [isinstance(getattr(one, f"stage{i}")[0].post, torch.nn.ReLU) for i in (1, 2, 3)] == [False, True, False]
+    with pytest.raises(MoveError, match="add_relu: no block without final ReLU matches"):
+        add_relu(closed)
+
+
 def test_fuse_leaves_neighbours_that_do_not_merge(randomised, images):
     net, x = randomised(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1))), images(3, 9)
     fused = fuse(net)
     assert (fused(x) - net(x)).abs().max() < 1e-10
-    assert len(fused) == 2
+    assert sum(isinstance(m, nn.Conv2d) for m in fused.modules()) == 2
 
 
 def test_fuse_twice_and_what_was_frozen_stays_frozen(randomised, images):

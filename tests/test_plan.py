@@ -8,6 +8,7 @@ import pytest
 from studies import ROOT, TINY, make
 
 from reducenet.study import identity
+from reducenet.study.execute import inherited
 from reducenet.study.grammar import StudyError
 from reducenet.study.plan import plan, sentence
 
@@ -45,6 +46,39 @@ def test_budget_is_the_whole_lineage_of_the_arm_it_names(tiny):
     long = tiny.runs[tiny.ends["long", 0]].parameters
     assert long["budget"] == tiny.lineage(tiny.ends["lora", 0])
     assert tiny.lineage(tiny.ends["long", 0]) == [tiny.ends["long", 0]]  # the budget's runs are not its own cost
+
+
+TICKETS = TINY.replace("[arms.long]", '[arms.best]\nchain = [{ best_of = { arm = "plain", tickets = 3 } }]\n\n[arms.long]')
+
+
+def test_tickets_are_replicates_of_their_own_and_all_are_paid_for(tmp_path):
+    with_tickets = plan(make(tmp_path, TICKETS), device="cpu")
+    best = with_tickets.runs[with_tickets.ends["best", 1]]
+    tickets = [with_tickets.runs[key] for key in best.parameters["tickets"]]
+    assert [run.parameters["seed"] for run in tickets] == [1, 1001, 2001]
+    assert [run.name for run in tickets] == ["plain/s1", "plain/s1001", "plain/s2001"]
+    assert tickets[0].key == with_tickets.ends["plain", 1]  # the first is the arm's own
+    assert best.needs == tuple(run.key for run in tickets)
+    assert with_tickets.lineage(best.key) == [*best.needs, best.key]
+
+
+def test_a_ticket_that_diverged_is_a_blank_and_no_more(tmp_path):
+    with_tickets = plan(make(tmp_path, TICKETS), device="cpu")
+    best = with_tickets.runs[with_tickets.ends["best", 0]]
+
+    def upstream(*states):
+        return [{"key": key, "state": state} for key, state in zip(best.needs, states, strict=True)]
+
+    assert inherited(best, upstream("ok", "diverged", "ok")) == ("", "")
+    assert inherited(best, upstream("diverged", "diverged", "diverged"))[0] == "diverged"
+    assert inherited(best, upstream("ok", "failed", "ok"))[0] == "blocked"
+
+
+def test_one_run_has_one_teacher(tmp_path):
+    two = TINY.replace('"drop_branch"]', '"drop_branch", { ridge = "plain" }, { fit = { loss = "kd", teacher = "teacher" } }]')
+    with pytest.raises(StudyError, match="arms.drop: one run has one teacher, not plain and teacher"):
+        plan(make(tmp_path, two), device="cpu")
+    plan(make(tmp_path / "same", two.replace('ridge = "plain"', 'ridge = "teacher"')), device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -88,12 +122,33 @@ def test_key_is_canonical():
 def test_the_core_in_the_key_is_the_core_that_a_fit_imports():
     """Every module of the package that fit.ipynb's imports load is hashed, but for names, paths and the store."""
     code = (
-        "import sys; from reducenet import activation, checkpoint, distill, measure; from reducenet.train import fit; "
+        "import sys; from reducenet import chain, checkpoint, measure, moves; from reducenet.train import fit; "
+        "from reducenet.deploy import fuse; from reducenet.side import fold; "
         "from reducenet.data import load; print(*[m for m in sys.modules if m.startswith('reducenet.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {module.removeprefix("reducenet.") for module in done.stdout.split()}
-    assert loaded - {"datasets"} == set(identity.CORE)
+    assert loaded - {"datasets", "home"} == set(identity.CORE)
+
+
+def test_a_method_is_in_the_keys_of_the_runs_that_use_it_and_of_no_other(monkeypatch):
+    moves = {
+        "repopt": [{"repopt": {}}],
+        "depth": [{"search_depth": {}}],
+        "plain": [{"drop_branch": {}}],
+        "super": [{"fit": {"loss": "sandwich"}}],
+    }
+    before = {name: identity.code_of(sentence) for name, sentence in moves.items()}
+    assert before["plain"] == ""
+    meaning = identity._meaning
+
+    def changed(of):
+        monkeypatch.setattr(identity, "_meaning", lambda source: meaning(source) + ("# changed" if of in source else ""))
+        return {name for name, sentence in moves.items() if identity.code_of(sentence) != before[name]}
+
+    assert changed("def repopt(") == {"repopt"}
+    assert changed("def search_mask(") == {"depth"}  # depth imports it
+    assert changed("def sandwich(") == {"super"}
 
 
 def test_planning_imports_no_torch():

@@ -12,7 +12,9 @@ import time
 import pytest
 from studies import ROOT, TINY, make
 
+from reducenet import checkpoint, measure
 from reducenet.cli import main
+from reducenet.data import load
 from reducenet.study import execute
 from reducenet.study.plan import plan
 from reducenet.study.store import Store
@@ -253,3 +255,54 @@ def test_a_killed_worker_is_replaced(tmp_path):
     printed, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, printed
     assert all(store.result(key) for key in plan(file, device="cpu").runs)
+
+
+EVERY_KIND = """
+title = "every kind of word"
+data = "synthetic"
+seeds = 1
+build = { width = 4, expansion = 2 }
+fit = { epochs = 1, lr = 0.05 }
+
+[compare]
+baseline = "plain"
+
+[arms.plain]
+chain = [{ build = "plain" }, "fit"]
+
+[arms.best]
+chain = [{ best_of = { arm = "plain", tickets = 2 } }]
+
+[arms.wide]
+chain = [{ build = "lambda" }, "fit"]
+
+[arms.mask]
+after = "wide"
+chain = [{ search_mask = { keep = 1, by = "random" } }, "recalibrate", { fit = { loss = "kd", teacher = "wide" } }, "fuse"]
+"""
+
+
+def test_a_search_leaves_its_decision_a_tune_its_cost_and_tickets_their_best(tmp_path, capsys):
+    file = make(tmp_path, EVERY_KIND, "kinds")
+    assert main(["run", str(file), "--device", "cpu", "--serial"]) == 0
+    planned, store = plan(file, device="cpu"), Store(file.parent / "store")
+    result = {arm: store.result(planned.ends[arm, 0]) for arm in planned.study.arms}
+
+    words = [next(iter(move)) for move in result["mask"]["chain"]]
+    assert words == ["build", "fit", "settle", "linearise", "recalibrate", "fit", "fuse"]
+    removed = result["mask"]["chain"][3]["linearise"]["at"]
+    assert len(removed) == 2
+    net = checkpoint.load(store.folder / planned.ends["mask", 0] / "net.safetensors")
+    kept = [name for name, _ in net.named_modules() if name.endswith("pair.2")]
+    assert sorted([*kept, *removed]) == [f"stage{i}.0.pair.2" for i in (1, 2, 3)]
+    fitted = store.result(planned.runs[planned.ends["mask", 0]].needs[0])
+    images = load("synthetic")
+    assert fitted["cost"]["train_macs"] > measure.training_macs(net, tuple(images.train.images.shape[1:])) * len(images.train.labels)
+    assert result["mask"]["metrics"]["move_error"] < 1e-10
+
+    tickets = [store.result(key)["metrics"]["val_accuracy"] for key in planned.runs[planned.ends["best", 0]].parameters["tickets"]]
+    assert result["best"]["metrics"]["val_accuracy"] == max(tickets)
+    assert main(["report", str(file), "--device", "cpu"]) == 0
+    with open(file.parents[1] / "reports" / "kinds" / "results.csv") as rows:
+        ledger = {row["arm"]: float(row["ledger_macs"]) for row in csv.DictReader(rows)}
+    assert ledger["best"] == 2 * ledger["plain"]

@@ -24,8 +24,9 @@ PINNED = requirements(line for line in (ROOT / "requirements.lock").read_text().
 
 
 def test_environment_yml_asks_for_the_same():
-    listed = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
-    theirs = requirements(listed)
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    by_pip = next(d["pip"] for d in listed if isinstance(d, dict))  # what conda-forge does not have
+    theirs = requirements([*(d for d in listed if isinstance(d, str)), *(line for line in by_pip if not line.startswith("-"))])
     assert str(theirs.pop("python")) == PROJECT["requires-python"]
     theirs.pop("pip")
     assert {CONDA.get(name, name): spec for name, spec in theirs.items()} == WANTED
@@ -33,7 +34,8 @@ def test_environment_yml_asks_for_the_same():
 
 def test_the_lock_pins_exactly_and_within_the_ranges():
     assert all(re.fullmatch(r"==[^*]+", str(spec)) for spec in PINNED.values())
-    everything = WANTED | requirements(PROJECT["optional-dependencies"]["test"])
+    extras = PROJECT["optional-dependencies"]
+    everything = WANTED | requirements(extras["export"]) | requirements(line for line in extras["test"] if "reducenet[" not in line)
     for name, spec in everything.items():
         assert name in PINNED, f"{name} is not in requirements.lock"
         assert str(PINNED[name]).removeprefix("==") in spec, name
@@ -53,11 +55,14 @@ def test_no_file_is_two_ideas():
 
 
 def test_arrows_point_one_way():
-    """The core imports neither study, course nor cli; the study reaches the core only by running notebooks."""
+    """The core imports no rivals, nor with them study, course or cli; the study reaches the core only by running notebooks."""
     core = [f for f in (ROOT / "reducenet").glob("*.py") if f.name not in ("cli.py", "__init__.py")]
-    for file in core:
+    rivals = list((ROOT / "reducenet" / "rivals").glob("*.py"))
+    for file in [*core, *rivals]:
         assert not re.search(r"reducenet\.(study|course|cli)|from reducenet import (study|course|cli)", file.read_text()), file
+    for file in core:  # by name only, in home and chain
+        assert not re.search(r"(from|import) reducenet\.rivals|from reducenet import .*rivals", file.read_text()), file
     for file in (ROOT / "reducenet" / "study").glob("*.py"):
         found = set(re.findall(r"(?:from|import) (reducenet(?:\.\w+)*)", file.read_text()))
-        assert all(f.startswith("reducenet.study") or f in ("reducenet", "reducenet.style") for f in found), (file, found)
+        assert all(f.startswith("reducenet.study") or f in ("reducenet", "reducenet.home", "reducenet.style") for f in found), (file, found)
         assert not re.search(r"^\s*(import|from) torch", file.read_text(), re.MULTILINE), file

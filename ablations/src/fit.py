@@ -21,6 +21,7 @@ data: str = "synthetic"  # name of the data set
 after: str = ""  # key of the run whose network comes first
 teacher: str = ""  # key of the run whose network teaches
 budget: list = []  # keys of the runs whose training cost sets the epochs
+tickets: list = []  # keys of the runs of which the best goes on
 store: str = ""  # folder that holds those runs
 out: str = ""  # folder for this run's files; empty: a temporary one
 key: str = ""  # this run's key
@@ -42,9 +43,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reducenet import activation, checkpoint, distill, measure
-from reducenet import moves as moves_of
+from reducenet import chain, checkpoint, measure
 from reducenet.data import load
+from reducenet.deploy import fuse
 from reducenet.study.store import write_result
 from reducenet.train import DivergedError, fit
 
@@ -66,27 +67,20 @@ def result_of(run):
 
 
 # %% [markdown]
-# ## Learning: what the parameters of a fit mean
+# ## What trains: a fit, a search, a tune
 
 
 # %%
-def loss_of(p):
-    if p.get("loss", "ce") == "ce":
-        return distill.cross_entropy
-    guide = network_of(teacher)
-    if p["loss"] == "kd":
-        return distill.soft_labels(guide, p["kd_weight"], p["temperature"])
-    return distill.feature_alignment(guide, p["feature_weight"])
+guide = network_of(teacher) if teacher else None
 
 
 def learn(net, p):
     """The trained network, its curves, what the training cost, and "ok" or "diverged"."""
-    loss = loss_of(p)
+    loss = chain.objective(p, guide, seed)
     per_epoch = measure.training_macs(net, shape, loss) * len(images.train.labels)
     epochs = p.get("epochs") or max(1, round(sum(result_of(run)["cost"]["train_macs"] for run in budget) / per_epoch))
     options = {k: p[k] for k in ("lr", "momentum", "weight_decay", "batch", "schedule") if k in p}
-    hooks = [activation.slide(p["lam"], p["lam_until"])] if p.get("lam") else []
-    shared = dict(loss=loss, hooks=hooks, seed=seed, stage=stage, device=device, progress=False)
+    shared = dict(loss=loss, hooks=chain.hooks(p), seed=seed, stage=stage, device=device, progress=False)
     try:
         net, rows = fit(net, images, epochs=epochs, **shared, **options)
         outcome = "ok"
@@ -96,32 +90,65 @@ def learn(net, p):
     return net, rows, {"epochs": epochs, "train_macs": per_epoch * epochs, "train_seconds": seconds}, outcome
 
 
+def counted(work, *args, p):
+    """What a search or a tune gives, and what it cost: every multiply-add of it, evaluations included."""
+    options = {k: v for k, v in p.items() if k != "teacher"} | ({"teacher": guide} if "teacher" in p else {})
+    start = time.perf_counter()
+    with measure.Count() as count:
+        made = work(*args, images, **options, seed=seed, device=device)
+    cost["train_macs"] += count.macs
+    cost["train_seconds"] += time.perf_counter() - start
+    return made
+
+
 # %% [markdown]
 # ## The moves, one after the other
 #
 # `fold` and `fuse` promise the same function; the largest difference of a logit, in float64 on 500 validation images, is recorded.
 
 # %%
-chain = checkpoint.chain_of(Path(store) / after / "net.safetensors") if after else []
+done = checkpoint.chain_of(Path(store) / after / "net.safetensors") if after else []
 net = network_of(after) if after else None
 rows, cost, move_error, status = [], {"epochs": 0, "train_macs": 0, "train_seconds": 0.0}, None, "ok"
 probe = images.val._replace(images=images.val.images[:500], labels=images.val.labels[:500])
 
+
+def perform(net, move):
+    """The network after a move, and how far it is from the one before where the move calls itself exact."""
+    net = net if net is None else net.eval()
+    moved = chain.perform(net, move, seed)
+    if next(iter(move)) not in ("fold", "fuse"):
+        return moved, None
+    return moved, measure.difference(net, chain.perform(copy.deepcopy(net).double(), move), images, probe)
+
+
 for move in moves:
-    ((word, p),) = move.items()
-    if word == "build":
-        move = {"build": {**p, "num_classes": len(images.classes), "in_channels": images.in_channels}}
+    word, p = chain.word(move)
+    if word == "best_of":
+        from reducenet.rivals import lottery
+
+        drawn = [run for run in tickets if result_of(run)["status"] == "ok"]
+        best = drawn[lottery.best_of([result_of(run)["metrics"] for run in drawn])]
+        net, done = network_of(best), checkpoint.chain_of(Path(store) / best / "net.safetensors")
+        continue
+    if word in chain.BUILDS:
+        move = {word: {**p, "num_classes": len(images.classes), "in_channels": images.in_channels}}
     if word == "fit":
-        net, rows, cost, status = learn(net, p)
+        net, rows, spent, status = learn(net, p)
+        cost = {key: cost[key] + spent[key] for key in cost}
+        done.append(move)
         if status != "ok":
             break
+    elif word in chain.TUNES:
+        net = counted(chain.function(word), net, p=p)
+        done.append(move)
     else:
-        before, net = net, checkpoint.perform(net, move, seed)
-        if word in ("fold", "fuse"):
-            exact = checkpoint.perform(copy.deepcopy(before).double(), move)
-            move_error = max(move_error or 0.0, measure.difference(before, exact, images, probe))
-    chain.append(move)
-print(name, "·", status, "·", " -> ".join(next(iter(move)) for move in chain))
+        decided = counted(chain.function(word), net, p=p) if word in chain.SEARCHES else [move]
+        for decision in decided:
+            net, error = perform(net, decision)
+            move_error = error if move_error is None else max(move_error, error or 0.0)
+            done.append(decision)
+print(name, "·", status, "·", " -> ".join(next(iter(move)) for move in done))
 for row in rows:
     print(f"epoch {row['epoch']:3d}   train loss {row['train_loss']:.4f}   validation accuracy {100 * row['val_accuracy']:.2f} %")
 
@@ -135,18 +162,18 @@ metrics = {}
 if status == "ok":
     net = net.eval()
     hits = measure.correct(net, images, images.test)
-    deployed = moves_of.fuse(net, strict=False)
+    deployed = fuse(net, strict=False)
     metrics = {
         "test_accuracy": hits.sum().item() / len(hits),
         "val_accuracy": measure.accuracy(net, images, images.val),
         "test_images": len(hits),
         "parameters": measure.parameters(deployed),
         "macs": measure.macs(deployed, shape),
-        "fuse_error": measure.difference(net, moves_of.fuse(copy.deepcopy(net).double(), strict=False), images, probe),
+        "fuse_error": measure.difference(net, fuse(copy.deepcopy(net).double(), strict=False), images, probe),
         "rounding_error": measure.difference(net, deployed, images, probe),
         "move_error": move_error,
     }
-    checkpoint.save(net, out / "net.safetensors", chain, seed)
+    checkpoint.save(net, out / "net.safetensors", done, seed)
     np.save(out / "correct.npy", np.packbits(hits.numpy()))
 metrics
 
@@ -177,7 +204,7 @@ environment = {
 }
 write_result(
     out,
-    {"key": key, "name": name, "status": status, "seed": seed, "stage": stage, "moves": moves, "chain": chain, "after": after,
+    {"key": key, "name": name, "status": status, "seed": seed, "stage": stage, "moves": moves, "chain": done, "after": after,
      "teacher": teacher, "metrics": metrics, "cost": {**cost, "seconds": time.time() - started}, "environment": environment},
 )  # fmt: skip
 print(out)

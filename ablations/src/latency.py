@@ -31,7 +31,7 @@ import torch
 
 from reducenet import checkpoint, measure
 from reducenet.data import load
-from reducenet.moves import fuse
+from reducenet.deploy import fuse
 from reducenet.study.store import write_result
 
 started = time.time()

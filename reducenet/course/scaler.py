@@ -8,7 +8,8 @@ from torch import nn
 
 from reducenet import measure
 from reducenet.data import Data, Split
-from reducenet.moves import drop_branch, fuse, set_scaler
+from reducenet.deploy import fuse
+from reducenet.moves import drop_branch, set_scaler
 
 
 @dataclass(frozen=True)

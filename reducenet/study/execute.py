@@ -63,7 +63,10 @@ def execute(run: Run, store_folder: str, upstream: list[dict] | None = None, oth
 def inherited(run: Run, upstream: list[dict]) -> tuple[str, str]:
     """("", "") where the run can go ahead; else its state and why: what it goes on from diverged, or something it needs did not run."""
     troubled = {need["key"]: need for need in upstream if need["state"] != "ok"}
-    if run.exclusive:  # what times the arms does without those that diverged
+    tickets = run.parameters.get("tickets", [])
+    if tickets and all(troubled.get(key, {}).get("state") == "diverged" for key in tickets):
+        return "diverged", "all of its tickets diverged"
+    if run.exclusive or tickets:  # what times the arms, or picks the best, does without those that diverged
         troubled = {key: need for key, need in troubled.items() if need["state"] != "diverged"}
     for role in ("after", "teacher"):
         if troubled.get(run.parameters.get(role), {}).get("state") == "diverged":

@@ -1,7 +1,6 @@
-"""The words of a study file and what they mean: a study is arms, an arm is a chain of moves.
+"""What a study file says: a study is arms, an arm is a chain of moves in the words of `vocabulary`.
 
-`read(path)` gives a validated `Study` or a one-line `StudyError` that names the file, the key and what is allowed. The moves here are the
-same, with the same parameters and defaults, as the functions in `reducenet.net`, `reducenet.moves` and `reducenet.train`.
+`read(path)` gives a validated `Study` or a one-line `StudyError` that names the file, the key and what is allowed.
 """
 
 import difflib
@@ -9,119 +8,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError
+
+from reducenet.study.vocabulary import ARMS, MOVES, STARTS, Above0, Count, Positive, Words
 
 
 class StudyError(ValueError):
     """A study file, or what it asks for, is wrong; one line."""
-
-
-class Words(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Above0 = Annotated[float, Field(gt=0)]
-Names = str | list[str]
-
-
-class Build(Words):
-    """A fresh network; `num_classes` and `in_channels` come from the data, the start from the seed."""
-
-    block: Literal["scaler", "plain", "lambda", "published"] = "scaler"
-    depth: Positive = 8
-    width: Positive = 8
-    expansion: Positive = 4
-    scaler: float = 1.0
-    lam: Share = 0.0
-    post_relu: bool = True
-    stem_stride: Positive = 1
-
-    @model_validator(mode="after")
-    def _depth(self):
-        if self.depth < 8 or (self.depth - 2) % 6:
-            raise ValueError("depth must be 6n + 2: 8, 14, 20, ...")
-        return self
-
-
-class Fit(Words):
-    """Training: `epochs`, or as many as the whole training of the arm `cost_of` would pay for."""
-
-    epochs: Positive | None = None
-    cost_of: str | None = None
-    loss: Literal["ce", "kd", "features"] = "ce"
-    teacher: str | None = None
-    kd_weight: Share = 0.9
-    temperature: Above0 = 4.0
-    feature_weight: Above0 = 1.0
-    lr: Above0 = 0.1
-    momentum: Share = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    batch: Positive = 128
-    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
-    lam: Literal["linear", "cosine", "hard"] | None = None
-    lam_until: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @model_validator(mode="after")
-    def _sense(self):
-        if (self.epochs is None) == (self.cost_of is None):
-            raise ValueError("a fit needs either epochs or cost_of")
-        if (self.loss == "ce") != (self.teacher is None):
-            raise ValueError('loss "kd" and "features" need a teacher, loss "ce" has none')
-        return self
-
-
-class DropBranch(Words):
-    pass
-
-
-class SetScaler(Words):
-    scaler: float
-
-
-class Linearise(Words):
-    at: Names = "*"
-
-
-PARTS = ("all", "classifier", "classifier.weight", "classifier.bias", "conv3", "bn.affine", "bn.statistics")
-
-
-class Freeze(Words):
-    """`parts` are the switches in `PARTS`, or patterns with a `*` over names of parameters and statistics."""
-
-    parts: Names
-
-    @field_validator("parts")
-    @classmethod
-    def _known(cls, parts: Names) -> Names:
-        for part in [parts] if isinstance(parts, str) else parts:
-            if part not in PARTS and "*" not in part:
-                raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}, or a pattern with a *")
-        return parts
-
-
-class Reinit(Words):
-    at: Names = "*"
-
-
-class Attach(Words):
-    expansion: Positive = 2
-    at: Names = "*branch2.0"
-
-
-class Fold(Words):
-    pass
-
-
-class Fuse(Words):
-    strict: bool = True
-
-
-MOVES: dict[str, type[Words]] = {
-    "build": Build, "fit": Fit, "drop_branch": DropBranch, "set_scaler": SetScaler, "linearise": Linearise, "freeze": Freeze,
-    "reinit": Reinit, "attach": Attach, "fold": Fold, "fuse": Fuse,
-}  # fmt: skip
 
 
 class Arm(Words):
@@ -150,7 +43,7 @@ class Study(Words):
     question: str = ""
     data: str
     seeds: Positive = 5
-    first_seed: Annotated[int, Field(ge=0)] = 0
+    first_seed: Count = 0
     threads: Positive = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     build: dict = {}
@@ -177,7 +70,7 @@ def read(path: str | Path) -> tuple[Study, dict[str, list[dict]]]:
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:
                 raise StudyError(f"compare.{where}: {_unknown('arm', name, study.arms)}")
-        _check_teachers(study, chains)
+        _check_arms(study, chains)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
     return study, chains
@@ -192,9 +85,9 @@ def _whole(study: Study, name: str, seen: list[str]) -> list[dict]:
         raise StudyError(f"arms.{name}.after: {_unknown('arm', arm.after, study.arms)}")
     before = _whole(study, arm.after, [*seen, name]) if arm.after else []
     chain = before + [_move(study, entry, f"arms.{name}.chain[{i}]") for i, entry in enumerate(arm.chain)]
-    builds = [i for i, move in enumerate(chain) if "build" in move]
-    if builds != [0]:
-        raise StudyError(f'arms.{name}.chain: a chain has one build, at its start (or names its start with after = "ARM")')
+    starts = [i for i, move in enumerate(chain) if next(iter(move)) in STARTS]
+    if starts != [0]:
+        raise StudyError(f'arms.{name}.chain: a chain has one {" or ".join(STARTS)}, at its start (or names its start with after = "ARM")')
     return chain
 
 
@@ -219,14 +112,15 @@ def _move(study: Study, entry: str | dict, where: str) -> dict:
         raise StudyError(f"{where}.{name}: {_first(error, model)}") from None
 
 
-def _check_teachers(study: Study, chains: dict[str, list[dict]]) -> None:
-    """Every arm that a fit names exists, and no arm needs itself."""
+def _check_arms(study: Study, chains: dict[str, list[dict]]) -> None:
+    """Every arm that a move names exists, and no arm needs itself."""
     needs = {}
     for name, chain in chains.items():
-        fits = [move["fit"] for move in chain if "fit" in move]
-        needs[name] = {fit[role] for fit in fits for role in ("teacher", "cost_of") if fit[role]}
-        for other in needs[name] - set(study.arms):
-            raise StudyError(f"arms.{name}: fit: {_unknown('arm', other, study.arms)}")
+        named = [(word, given[role]) for move in chain for word, given in move.items() for role in ARMS if given.get(role)]
+        needs[name] = {other for _, other in named}
+        for word, other in named:
+            if other not in study.arms:
+                raise StudyError(f"arms.{name}: {word}: {_unknown('arm', other, study.arms)}")
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:

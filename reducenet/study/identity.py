@@ -8,6 +8,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from reducenet.home import homes
 from reducenet.study.grammar import StudyError
 
 PACKAGE = Path(__file__).parents[1]
@@ -19,7 +20,10 @@ def key(**parts) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-CORE = ("activation", "blocks", "checkpoint", "data", "distill", "fuse", "measure", "moves", "net", "seeding", "train")
+CORE = (
+    "activation", "algebra", "blocks", "borders", "chain", "checkpoint", "data", "deploy", "distill", "graph", "measure", "moves", "net",
+    "seeding", "side", "train",
+)  # fmt: skip
 REPORT = ("style", "study/figures", "study/page", "study/report", "study/rows", "study/statistics", "study/words")
 
 
@@ -27,6 +31,23 @@ REPORT = ("style", "study/figures", "study/page", "study/report", "study/rows", 
 def core_code() -> str:
     """A hash of the modules that make a run's numbers. Comments, docstrings and layout do not count."""
     return _code_of(CORE)
+
+
+def code_of(moves: list[dict]) -> str:
+    """A hash of the modules outside the core that these moves use, with all that those import: a method more changes no other's keys."""
+    found, new = set(), {home.replace(".", "/") for home in homes(moves)}
+    while new := new - found - set(CORE):
+        found |= new
+        new = {name for module in new for name in _imports(module)}
+    return _code_of(tuple(sorted(found))) if found else ""
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules of this package that a module imports."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    named = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reducenet.")}
+    return frozenset(name.removeprefix("reducenet.").replace(".", "/") for name in named)
 
 
 @cache

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from reducenet import datasets
 from reducenet.study import grammar, identity
+from reducenet.study.vocabulary import ARMS, BLOCK_READS, LOSS_READS, MOVES
+
+TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,9 @@ class Plan:
 
     def lineage(self, key: str) -> list[str]:
         """`ancestry`, without the runs that only set a budget."""
-        run, found = self.runs[key], []
-        for role in ("after", "teacher"):
-            if other := run.parameters.get(role):
+        given, found = self.runs[key].parameters, []
+        for other in (given.get("after"), given.get("teacher"), *given.get("tickets", ())):
+            if other:
                 found += [k for k in self.lineage(other) if k not in found]
         return [*found, key]
 
@@ -77,12 +80,14 @@ def plan(path: str | Path, device: str | None = None) -> Plan:
             return ends[arm, seed]
         before, stage = "", 0
         for moves in _segments(chains[arm]):
-            fit = moves[-1].get("fit", {})
-            teacher = end_of(fit["teacher"], seed) if fit.get("teacher") else ""
+            fit, best = moves[-1].get("fit", {}), moves[0].get("best_of")
+            teacher = end_of(name, seed) if (name := _teacher(arm, moves)) else ""
             budget = made.lineage(end_of(fit["cost_of"], seed)) if fit.get("cost_of") else []
-            parameters = dict(moves=moves, seed=seed, stage=stage, after=before, teacher=teacher, budget=budget, **common)
-            key = identity.key(**{**parameters, "moves": [_read_by_a_run(move) for move in moves]}, code=code)
-            needs = tuple(dict.fromkeys(k for k in (before, teacher, *budget) if k))
+            tickets = [end_of(best["arm"], seed + TICKET * i) for i in range(best["tickets"])] if best else []
+            parameters = dict(moves=moves, seed=seed, stage=stage, after=before, teacher=teacher, budget=budget, tickets=tickets, **common)
+            said = [_read_by_a_run(move) for move in moves]
+            key = identity.key(**{**parameters, "moves": said}, code=[*code, identity.code_of(moves)])
+            needs = tuple(dict.fromkeys(k for k in (before, teacher, *budget, *tickets) if k))
             if key not in runs:
                 epochs = fit.get("epochs") or sum(runs[k].epochs for k in budget)
                 runs[key] = Run(key, f"{arm}/s{seed}", notebooks["fit"], parameters, needs, epochs)
@@ -101,6 +106,14 @@ def plan(path: str | Path, device: str | None = None) -> Plan:
     return Plan(study, path, runs, ends, key)
 
 
+def _teacher(arm: str, moves: list[dict]) -> str:
+    """The arm that teaches in this run, if any."""
+    names = list(dict.fromkeys(given["teacher"] for move in moves for given in move.values() if given.get("teacher")))
+    if len(names) > 1:
+        raise grammar.StudyError(f"arms.{arm}: one run has one teacher, not {' and '.join(names)}; put a fit between them")
+    return names[0] if names else ""
+
+
 def _segments(chain: list[dict]) -> list[list[dict]]:
     """The chain, cut after every fit."""
     segments: list[list[dict]] = [[]]
@@ -114,14 +127,12 @@ def _segments(chain: list[dict]) -> list[list[dict]]:
 def _read_by_a_run(move: dict) -> dict:
     """The move without what changes nothing: names of arms (their keys are there) and parameters that this block or loss does not read."""
     ((name, given),) = move.items()
-    ignored: set[str] = set()
+    ignored = set(ARMS)
     if name == "fit":
-        ignored = {"teacher", "cost_of"} | ({"kd_weight", "temperature"} if given["loss"] != "kd" else set())
-        ignored |= {"feature_weight"} if given["loss"] != "features" else set()
+        ignored |= {key for read in LOSS_READS.values() for key in read} - set(LOSS_READS[given["loss"]])
         ignored |= {"lam_until"} if given["lam"] is None else set()
     if name == "build":
-        used = {"scaler": {"expansion", "scaler"}, "plain": set(), "lambda": {"expansion", "lam"}, "published": {"expansion"}}
-        ignored = {"expansion", "scaler", "lam"} - used[given["block"]]
+        ignored |= {key for read in BLOCK_READS.values() for key in read} - set(BLOCK_READS[given["block"]])
     return {name: {key: value for key, value in given.items() if key not in ignored}}
 
 
@@ -130,7 +141,7 @@ def sentence(chain: list[dict], defaults: dict[str, dict]) -> str:
     words = []
     for move in chain:
         ((name, parameters),) = move.items()
-        model = grammar.MOVES[name]
+        model = MOVES[name]
         usual = {key: f.default for key, f in model.model_fields.items()} | defaults.get(name, {})
         shown = [f"{key} {_short(value)}" for key, value in parameters.items()
                  if value is not None and (key == "block" or key not in usual or value != usual[key])]  # fmt: skip

@@ -8,6 +8,7 @@ from reducenet.study.grammar import read
 from reducenet.study.plan import sentence
 from reducenet.study.statistics import CLAIM, LEVEL, RESULT, Contrast, compare, t_interval
 
+MANY = 12  # more names than this are a number
 MARK = {"higher": "▲ higher", "lower": "▼ lower", "equivalent": "= equivalent", "undecided": "? undecided", "no result": "— no result"}
 
 
@@ -73,7 +74,7 @@ class Report:
                     parts.append(f"{verb} *{self.labels[against]}*: {names}")
         if open_ := [c for c in self.contrasts if c.reading in ("undecided", "no result")]:
             names = [self.labels[c.arm] + ("" if c.against == self.baseline else f" against {self.labels[c.against]}") for c in open_]
-            parts.append(f"not decided: {joined(names)}")
+            parts.append(f"not decided: {joined(names) if len(names) <= MANY else f'{len(names)} comparisons of {len(self.contrasts)}'}")
         text = "; ".join(parts)
         return f"{text[:1].upper()}{text[1:]} (points of {self.measure}). Highest mean: {self.labels[self.values.mean().idxmax()]}."
 
@@ -91,6 +92,13 @@ class Report:
                              "(80 % power in the worst place of the family).",
                 "no result": f"**{name}** against {other} is *no result*: {c.n} paired seeds, and a number needs {RESULT}.",
             }[c.reading])  # fmt: skip
+        silent = [c for c in self.contrasts if c.reading == "no result"]
+        if len(silent) > MANY:
+            lines = [line for line in lines if "*no result*" not in line]
+            counts = sorted({c.n for c in silent})
+            lines.append(
+                f"{len(silent)} comparisons are *no result*: {' or '.join(map(str, counts))} paired seeds, and a number needs {RESULT}."
+            )
         if self.values.count().max() < CLAIM:
             lines.append(f"No claim of the article is decided here: that takes {CLAIM} paired seeds and all of the claim's controls; "
                          f"these are results of {self.seeds} at one small budget.")  # fmt: skip
@@ -137,7 +145,8 @@ class Report:
         for r in self.rows[self.rows.arm == arm].sort_values("seed").itertuples():
             value = getattr(r, f"{self.study.compare.on}_accuracy")
             cells.append(f"[{100 * value:.2f}](runs/{r.key}.ipynb)" if r.status == "ok" else r.status)
-        return dict(label=self.labels[arm], cells=cells)
+        sd = self.values[arm].std()
+        return dict(label=self.labels[arm], cells=cells, sd="" if pd.isna(sd) else f"{sd:.2f}")
 
     def chain_row(self, arm: str) -> dict:
         defaults = {"build": self.study.build, "fit": self.study.fit}

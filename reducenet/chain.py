@@ -1,0 +1,68 @@
+"""A chain is a sentence of moves, written as in a study file: `{"freeze": {"parts": ["classifier"]}}`. Here is what every word does.
+
+build     starts a network           build, vanillanet
+move      net -> net                 played again when a checkpoint is loaded, so it depends on structure, never on values
+search    net, data -> moves         decides; the moves it decides on are performed and recorded in its place
+tune      net, data -> net           other tensors, the same structure: without fit's epochs
+fit       net, data -> net           trains
+"""
+
+import copy
+from collections.abc import Callable
+from importlib import import_module
+
+from torch import nn
+
+from reducenet import activation, distill
+from reducenet.home import BUILDS, MOVES, SEARCHES, TUNES
+
+SEEDED = ("build", "vanillanet", "reinit", "renew", "attach", "project")
+
+
+def word(move: dict) -> tuple[str, dict]:
+    """The one name in a move, and its parameters."""
+    ((name, parameters),) = move.items()
+    return name, parameters
+
+
+def function(name: str) -> Callable:
+    """The function behind a word of any kind but fit; a `ValueError` that lists the words where there is none."""
+    home = {**BUILDS, **MOVES, **SEARCHES, **TUNES}
+    if name not in home:
+        raise ValueError(f"unknown move {name!r}; known: {', '.join([*BUILDS, 'fit', *MOVES, *SEARCHES, *TUNES])}")
+    return getattr(import_module(f"reducenet.{home[name]}"), name)
+
+
+def perform(net: nn.Module | None, move: dict, seed: int = 0) -> nn.Module:
+    """The network after one build or move of a chain: `perform(net, {"fold": {}})`."""
+    name, parameters = word(move)
+    if name in SEARCHES or name in TUNES:
+        raise ValueError(f"{name} needs data; only a run of a study can perform it")
+    seeded = {"seed": seed} if name in SEEDED else {}
+    return function(name)(*(() if name in BUILDS else (net,)), **copy.deepcopy(parameters), **seeded)
+
+
+def objective(fit: dict, teacher: nn.Module | None = None, seed: int = 0) -> Callable:
+    """The loss that the parameters of a fit stand for: `loss(net, x, y) -> (loss, logits)`."""
+    losses = {
+        "ce": lambda: distill.cross_entropy,
+        "smoothed": lambda: distill.smoothed(fit["smoothing"]),
+        "kd": lambda: distill.soft_labels(teacher, fit["kd_weight"], fit["temperature"], fit["kd_reduction"]),
+        "features": lambda: distill.feature_alignment(teacher, fit["feature_weight"]),
+        "hints": lambda: distill.hints(teacher, fit["feature_weight"]),
+        "attention": lambda: distill.attention(teacher, fit["feature_weight"]),
+        "match": lambda: distill.feature_match(teacher),
+        "block-wise": lambda: distill.block_wise(teacher),
+        "sandwich": lambda: import_module("reducenet.rivals.supernet").sandwich(fit["subnets"], seed=seed),
+        "netaug": lambda: import_module("reducenet.rivals.supernet").netaug(fit["aug_weight"], seed=seed),
+    }
+    loss = losses[fit.get("loss", "ce")]()
+    if not fit.get("lam_weight"):
+        return loss
+    return import_module("reducenet.rivals.layerfolding").with_lam_penalty(loss, fit["lam_weight"])
+
+
+def hooks(fit: dict) -> list[Callable]:
+    """What the parameters of a fit do before every step: `hook(net, progress)`."""
+    slides = [activation.slide(fit["lam"], fit["lam_until"])] if fit.get("lam") else []
+    return [*slides, import_module("reducenet.rivals.layerfolding").keep_in_range] if fit.get("lam_weight") else slides

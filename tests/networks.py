@@ -1,0 +1,60 @@
+"""What tests of `fuse` share: what equal means, and networks to fuse."""
+
+import torch
+from torch import nn
+
+from reducenet.deploy import fuse
+
+
+def count(net, kind):
+    return sum(isinstance(m, kind) for m in net.modules())
+
+
+def convs(net):
+    return [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+
+
+@torch.no_grad()
+def assert_same(one, two, *inputs):
+    """Equal to 1e-10 of the largest output, the outermost ring of a map and its interior each for itself."""
+    found, expected = one(*inputs), two(*inputs)
+    found, expected = (side if isinstance(side, tuple | list) else [side] for side in (found, expected))
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        bound = 1e-10 * b.abs().max()
+        if b.dim() == 4 and min(b.shape[2:]) > 2:
+            assert (a - b)[..., 1:-1, 1:-1].abs().max() <= bound
+            a, b = a.clone(), b.clone()
+            a[..., 1:-1, 1:-1] = b[..., 1:-1, 1:-1] = 0
+        assert (a - b).abs().max() <= bound
+
+
+def fused_alone(net):
+    """`fuse(net)`, and a proof that it left `net` alone: values, flags, modes."""
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    flags, modes = [p.requires_grad for p in net.parameters()], [m.training for m in net.modules()]
+    new = fuse(net)
+    assert all(torch.equal(before[name], t) for name, t in net.state_dict().items())
+    assert flags == [p.requires_grad for p in net.parameters()]
+    assert modes == [m.training for m in net.modules()]
+    assert not any(m.training for m in new.modules())
+    assert not {p.data_ptr() for p in net.parameters()} & {p.data_ptr() for p in new.parameters()}
+    return new
+
+
+def conv_bn(a, b, kernel, stride=1, groups=1):
+    return nn.Sequential(nn.Conv2d(a, b, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(b))
+
+
+class Beside(nn.Module):
+    """`f(x) + g(x)`, or `f(x) + x`."""
+
+    def __init__(self, *branches):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x):
+        first, *rest = [branch(x) for branch in self.branches]
+        for branch in rest:
+            first = branch + first
+        return first

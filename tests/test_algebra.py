@@ -1,0 +1,466 @@
+"""The oracle is the definition: run what was replaced, everywhere, ring and interior apart, on maps larger and smaller than the kernel.
+
+A pair of convs is an affine map, so it is known by its answers to the zero image and to every unit impulse: equal there is equal.
+"""
+
+import copy
+import itertools
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils import prune
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from reducenet.algebra import NotExact, add, bn_as_conv, fold_bn, identity_conv, merge, ring
+from reducenet.seeding import generator
+
+SIZES = (1, 2, 5, 8, 9)
+SIDE = st.integers(1, 8)  # pixels: many kernels here do not fit into 1
+
+
+def reproducible(examples):
+    return settings(max_examples=examples, deadline=None, derandomize=True, database=None)
+
+
+def conv(*args, **kwargs):
+    return nn.Conv2d(*args, **kwargs).double()
+
+
+def probes(channels, height, width):
+    """The zero image and every unit impulse: [1 + n, channels, height, width], n = channels * height * width."""
+    n = channels * height * width
+    return torch.cat([torch.zeros(1, n), torch.eye(n)]).double().view(-1, channels, height, width)
+
+
+def answer(f, x):
+    """`f(x)`, or None where a kernel does not fit into so small a map."""
+    try:
+        return f(x).detach()
+    except RuntimeError as error:
+        if "Kernel size can't be greater than actual input size" in str(error):
+            return None
+        raise
+
+
+def assert_equal(one, two, x):
+    found, expected = answer(one, x), answer(two, x)
+    assert (found is None) == (expected is None)
+    if expected is not None:
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() < 1e-10
+
+
+def assert_same(one, two, channels, images):
+    for size in SIZES:
+        assert_equal(one, two, images(channels, size, size + 1))
+
+
+class Sum(nn.Module):
+    def __init__(self, *branches):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x):
+        return sum(branch(x) for branch in self.branches)
+
+
+# Random convs. Which of the four cases a pair is comes from how it is made, not from asking the code.
+
+
+def axes(low, high):
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+def filled(module, *key):
+    """Every parameter and statistic far from fresh, from `key`, in float64 and eval mode."""
+    draw = generator("filled", *key)
+    for name, tensor in module.double().eval().state_dict().items():
+        if tensor.is_floating_point():
+            tensor.normal_(generator=draw)
+            if name.endswith("running_var"):
+                tensor.abs_().add_(0.1)
+    return module
+
+
+class Pair(NamedTuple):
+    first: nn.Conv2d
+    second: nn.Conv2d
+    open: tuple[bool, bool]  # by axis: the first lets pixels of the image onto the ring of the second
+
+    def __call__(self, x):
+        return self.second(self.first(x))
+
+
+@st.composite
+def pairs(draw, on_ring):
+    """Two random convs with this on the ring: "nothing", "zeros", "bias" or "pixels"."""
+    padded = {"nothing": ("free",), "pixels": ("free", "covered", "open")}.get(on_ring, ("free", "covered"))
+    needed = {"nothing": "free", "pixels": "open"}.get(on_ring, "covered")
+    kinds = draw(st.permutations([needed, draw(st.sampled_from(padded))]))
+    kernel, padding, outer = [], [], []
+    for kind in kinds:
+        k = draw(st.integers(2, 4) if kind == "open" else st.integers(1, 4) if kind == "free" else st.sampled_from([1, 1, 2, 3]))
+        kernel.append(k)
+        padding.append(draw(st.integers(0, k - 2) if kind == "open" else st.integers(0 if kind == "free" else k - 1, 3)))
+        outer.append(0 if kind == "free" else draw(st.integers(1, 3)))
+    g1, g2 = draw(axes(1, 4))
+    inner = math.lcm(g1, g2) * draw(st.integers(1, 2))
+    bias = on_ring == "bias" or (on_ring != "zeros" and draw(st.booleans()))
+    outside, inside, stride = draw(axes(1, 2)), draw(axes(1, 3)), (draw(axes(1, 3)), draw(axes(1, 3)))
+    first = nn.Conv2d(g1 * outside[0], inner, kernel, stride[0], padding, groups=g1, bias=bias)
+    second = nn.Conv2d(inner, g2 * outside[1], inside, stride[1], outer, groups=g2, bias=draw(st.booleans()))
+    return Pair(filled(first, str(first)), filled(second, str(first), str(second)), tuple(kind == "open" for kind in kinds))
+
+
+def witness(pair):
+    """A size of image at which a pair with pixels or a bias on the ring is wrong if that is ignored.
+
+    Along an axis whose first conv lets pixels through, one at which the first, with one step more, would still read the last pixel,
+    and the second has its last tap on that step. Elsewhere, any size at which some output reads some pixel whatever the strides.
+    """
+    return [next(side for side in range(24, 60) if _is_witness(pair, axis, side)) for axis in (0, 1)]
+
+
+def _is_witness(pair, axis, side):
+    (k1, s1, p1), (k2, s2, p2) = ((c.kernel_size[axis], c.stride[axis], c.padding[axis]) for c in pair[:2])
+    steps, left = divmod(side + 2 * p1 - k1, s1)
+    return not pair.open[axis] or (left == s1 - 1 and (steps + 1 + p2 - (k2 - 1)) % s2 == 0)
+
+
+def touched(pair, height, width):
+    """[H', W'], true on the ring: where the second conv reads its own padding."""
+    lines = []
+    for axis, side in enumerate((height, width)):
+        (k1, s1, p1), (k2, s2, p2) = ((c.kernel_size[axis], c.stride[axis], c.padding[axis]) for c in pair[:2])
+        inner = (side + 2 * p1 - k1) // s1 + 1
+        starts = torch.arange((inner + 2 * p2 - k2) // s2 + 1) * s2 - p2
+        lines.append((starts < 0) | (starts + k2 > inner))
+    return lines[0][:, None] | lines[1][None, :]
+
+
+def careless(first, second):
+    """What a merge that ignores the ring would give."""
+    unpadded = copy.deepcopy(second)
+    unpadded.padding = (0, 0)
+    made = merge(first, unpadded)
+    made.padding = tuple(p + q * s for p, q, s in zip(first.padding, second.padding, first.stride, strict=True))
+    return made
+
+
+def assert_differ_on_the_ring_alone(one, pair):
+    height, width = witness(pair)
+    x = torch.randn(2, pair.first.in_channels, height, width, dtype=torch.float64, generator=generator("witness", str(pair.first)))
+    wrong, on_ring = (one(x) - pair(x)).abs().amax((0, 1)), touched(pair, height, width)
+    assert wrong[on_ring].max() > 1e-6
+    assert not (wrong[~on_ring] >= 1e-10).any()
+
+
+@pytest.mark.parametrize("on_ring", ["nothing", "zeros"])
+@reproducible(400)
+@given(data=st.data(), height=SIDE, width=SIDE)
+def test_merge_is_exact_where_nothing_or_zeros_lie_on_the_ring(on_ring, data, height, width):
+    pair = data.draw(pairs(on_ring))
+    merged = merge(pair.first, pair.second)
+    assert type(merged) is nn.Conv2d
+    assert_equal(merged, pair, probes(pair.first.in_channels, height, width))
+
+
+@pytest.mark.parametrize(("on_ring", "rule"), [("bias", "bias before padding"), ("pixels", "padding .* on the second conv")])
+@reproducible(400)
+@given(data=st.data())
+def test_what_merge_refuses_is_wrong_on_the_ring_and_only_there(on_ring, rule, data):
+    """Both directions of the theorem: for every pair refused there is an image that a merge without the rule gets wrong."""
+    pair = data.draw(pairs(on_ring))
+    with pytest.raises(NotExact, match=rule):
+        merge(pair.first, pair.second)
+    assert_differ_on_the_ring_alone(careless(pair.first, pair.second), pair)
+
+
+@pytest.mark.parametrize("on_ring", ["nothing", "zeros", "bias", "pixels"])
+@reproducible(100)
+@given(data=st.data())
+def test_the_structure_decides_and_not_the_values(on_ring, data):
+    """Fresh weights, zeros say, take the same moves to the same shapes."""
+    pair = data.draw(pairs(on_ring))
+    assert ring(pair.first, pair.second) == on_ring
+    empty = [copy.deepcopy(c) for c in pair[:2]]
+    for parameter in itertools.chain(*(c.parameters() for c in empty)):
+        nn.init.zeros_(parameter)
+    if on_ring in ("bias", "pixels"):
+        with pytest.raises(NotExact):
+            merge(*empty)
+    else:
+        assert str(merge(*empty)) == str(merge(pair.first, pair.second))
+
+
+def wiring(c):
+    """[out, in]: which outputs read which inputs."""
+    return torch.block_diag(*[torch.ones(c.out_channels // c.groups, c.in_channels // c.groups)] * c.groups)
+
+
+def most_groups(wires):
+    """The largest number of groups that a conv wired so can have, by trying."""
+    out, into = wires.shape
+    for groups in (g for g in range(min(out, into), 0, -1) if out % g == into % g == 0):
+        allowed = torch.block_diag(*[torch.ones(out // groups, into // groups)] * groups)
+        if not (wires[allowed == 0] > 0).any():
+            return groups
+    raise AssertionError
+
+
+@reproducible(400)
+@given(pair=pairs("nothing"))
+def test_merge_has_as_many_groups_as_the_structure_allows(pair):
+    assert merge(pair.first, pair.second).groups == most_groups(wiring(pair.second) @ wiring(pair.first))
+
+
+@pytest.mark.parametrize(
+    ("g1", "g2", "groups"),
+    [(8, 8, 8), (1, 8, 1), (8, 1, 1), (4, 4, 4), (4, 2, 2), (2, 8, 2)],
+)
+def test_depthwise_stays_depthwise_and_dense_is_dense(g1, g2, groups, images):
+    first, second = conv(8, 8, 3, padding=1, groups=g1), conv(8, 8, 2, groups=g2)
+    merged = merge(first, second)
+    assert merged.groups == groups
+    assert merged.weight.shape == (8, 8 // groups, 4, 4)
+    assert_same(merged, nn.Sequential(first, second), 8, images)
+
+
+def test_the_inverted_bottleneck_is_one_conv(images):
+    """pointwise, depthwise, pointwise: exact in this order while the first has no bias."""
+    first, middle, last = conv(4, 12, 1, bias=False), conv(12, 12, 3, padding=1, groups=12), conv(12, 6, 1)
+    one = merge(merge(first, middle), last)
+    assert (one.kernel_size, one.padding, one.groups) == ((3, 3), (1, 1), 1)
+    assert_same(one, nn.Sequential(first, middle, last), 4, images)
+
+
+def test_what_is_refused_is_wrong_on_the_ring_of_the_articles_sizes(images):
+    """3x3 behind 3x3 at the sizes of a ResNet: 5x5, wrong on the outermost ring of pixels and only there."""
+    first, second = conv(3, 6, 3, padding=1, bias=False), conv(6, 4, 3, padding=1)
+    x = images(3, 9)
+    wrong = (careless(first, second)(x) - second(first(x))).abs()
+    assert wrong[..., 1:-1, 1:-1].max() < 1e-10
+    for edge in (wrong[..., 0, :], wrong[..., -1, :], wrong[..., :, 0], wrong[..., :, -1]):
+        assert edge.max() > 1e-2
+
+
+def test_merge_reads_its_kernel_as_autograd_does():
+    """An oracle without our formula: the kernel of a linear map is its Jacobian."""
+    first, second = conv(2, 6, 3, 2, 1, groups=2), conv(6, 3, 1, groups=3)
+    merged = merge(first, second)
+    x = torch.zeros(1, 2, 7, 7, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda x: second(first(x))[0, :, 1, 1], x)[:, 0]  # [3, 2, 7, 7]
+    torch.testing.assert_close(merged.weight, jacobian[:, :, 1:4, 1:4], rtol=1e-10, atol=1e-12)
+
+
+def test_padding_and_size_are_looked_at_axis_by_axis(images):
+    first, second = conv(3, 6, (1, 3), padding=(0, 1), bias=False), conv(6, 4, (3, 1), padding=(1, 0))
+    assert_same(merge(first, second), nn.Sequential(first, second), 3, images)
+    with pytest.raises(NotExact, match="padding"):
+        merge(conv(3, 6, (3, 1), bias=False), second)
+
+
+def test_a_larger_kernel_may_stand_before_padding_if_it_is_padded_fully(images):
+    """A 3x3 with padding 2 gives a value wherever it sees a pixel; nothing of the image is left for the ring."""
+    first, second = conv(3, 6, 3, padding=2, bias=False), conv(6, 4, 3, padding=1)
+    assert_same(merge(first, second), nn.Sequential(first, second), 3, images)
+    with pytest.raises(NotExact, match="bias before padding"):
+        merge(conv(3, 6, 3, padding=2), second)
+
+
+def test_a_merged_conv_is_frozen_if_any_part_was():
+    first, second = conv(3, 6, 3), conv(6, 4, 1)
+    assert all(p.requires_grad for p in merge(first, second).parameters())
+    second.weight.requires_grad_(False)
+    assert not any(p.requires_grad for p in merge(first, second).parameters())
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_merge_keeps_dtype_and_precision(groups):
+    first, second = nn.Conv2d(4, 32, 3, padding=1, groups=groups), nn.Conv2d(32, 8, 1, groups=groups)
+    merged = merge(first, second)
+    assert merged.weight.dtype == torch.float32
+    x = torch.randn(2, 4, 9, 9)
+    torch.testing.assert_close(merged(x), second(first(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_shared_with_what_went_in():
+    first, second, bn = conv(4, 4, 1), conv(4, 4, 1), nn.BatchNorm2d(4).double().eval()
+    places = {t.data_ptr() for m in (first, second, bn) for t in m.state_dict().values()}
+    for made in (merge(first, second), add(first, second), fold_bn(first, bn), bn_as_conv(bn), identity_conv(first)):
+        assert not places & {t.data_ptr() for t in made.state_dict().values()}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (3, 1, 1), (3, 2, 1), (5, 2, 0)])
+def test_fold_bn_as_torch_does(kernel, stride, padding, bias, randomised):
+    c, bn = conv(3, 5, kernel, stride, padding, bias=bias).eval(), randomised(nn.BatchNorm2d(5, eps=1e-3))
+    folded, peer = fold_bn(c, bn), fuse_conv_bn_eval(c, bn)
+    torch.testing.assert_close(folded.weight, peer.weight, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(folded.bias, peer.bias, rtol=1e-12, atol=1e-12)
+
+
+@reproducible(250)
+@given(pair=pairs("nothing"), eps=st.sampled_from([1e-6, 1e-5, 1e-3, 0.1]), affine=st.booleans(), height=SIDE, width=SIDE)
+def test_fold_bn(pair, eps, affine, height, width):
+    c, bn = pair.first, filled(nn.BatchNorm2d(pair.first.out_channels, eps=eps, affine=affine), eps)
+    folded = fold_bn(c, bn)
+    assert folded.groups == c.groups
+    assert_equal(folded, nn.Sequential(c, bn), probes(c.in_channels, height, width))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_bn_as_conv(affine, images):
+    bn = filled(nn.BatchNorm2d(4, affine=affine), affine)
+    made = bn_as_conv(bn)
+    assert (made.groups, made.kernel_size, made.weight.dtype) == (4, (1, 1), torch.float64)
+    assert_same(made, bn, 4, images)
+    assert bn_as_conv(nn.BatchNorm2d(4).eval()).weight.dtype == torch.float32
+    after = conv(4, 6, 3)  # a BN before a conv: exact while nothing is padded between them
+    assert_same(merge(made, after), nn.Sequential(bn, after), 4, images)
+    with pytest.raises(NotExact, match="bias before padding"):
+        merge(made, conv(4, 6, 3, padding=1))
+
+
+def test_identity_conv(images):
+    c = conv(6, 6, 3, padding=1, groups=2)
+    x = images(6, 5)
+    assert torch.equal(identity_conv(c)(x), x)
+    skipped = add(c, identity_conv(c))
+    assert skipped.groups == 2
+    assert (skipped(x) - (c(x) + x)).abs().max() < 1e-10
+    assert all(p.requires_grad for p in skipped.parameters())
+    assert not any(p.requires_grad for p in identity_conv(c.requires_grad_(False)).parameters())
+    assert identity_conv(nn.Conv2d(3, 5, 3).half()).weight.dtype == torch.float16
+    with pytest.raises(NotExact, match="stride differ"):
+        add(conv(6, 6, 3, stride=2, padding=1), identity_conv(c))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_the_three_branches_of_repvgg_are_one_conv(groups, images):
+    three, one = conv(6, 6, 3, padding=1, groups=groups, bias=False), conv(6, 6, 1, groups=groups, bias=False)
+    bns = [filled(nn.BatchNorm2d(6), i) for i in range(3)]
+    made = add(add(fold_bn(three, bns[0]), fold_bn(one, bns[1])), bn_as_conv(bns[2]))
+    assert (made.kernel_size, made.groups) == ((3, 3), groups)
+    assert_same(made, Sum(nn.Sequential(three, bns[0]), nn.Sequential(one, bns[1]), bns[2]), 6, images)
+
+
+@st.composite
+def parallel(draw, centred):
+    """Two parallel convs, one kernel centred in the other along every axis, or off along one at least; either may be the larger."""
+    off = st.sampled_from([(0, 0)] if centred else [(1, 0), (0, 1), (1, 1)])  # kernel and padding have this much more than they should
+    sizes = []
+    for _ in range(2):
+        k, p, margin, (extra_k, extra_p) = draw(st.integers(1, 4)), draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(off)
+        off = off if centred else st.sampled_from([(0, 0), (1, 0), (0, 1)])
+        sizes.append(draw(st.permutations([(k, p), (k + 2 * margin + extra_k, p + margin + extra_p)])))
+    sizes = draw(st.permutations(sizes))
+    g_a, g_b = draw(axes(1, 4))
+    into, out = (math.lcm(g_a, g_b) * n for n in draw(axes(1, 2)))
+    stride = draw(axes(1, 3))
+    convs = []
+    for i, groups in enumerate((g_a, g_b)):
+        kernel, padding = zip(*(axis[i] for axis in sizes), strict=True)
+        made = nn.Conv2d(into, out, kernel, stride, padding, groups=groups, bias=draw(st.booleans()))
+        convs.append(filled(made, i, str(made)))
+    return convs
+
+
+@reproducible(400)
+@given(convs=parallel(centred=True), height=st.integers(1, 6), width=st.integers(1, 6))
+def test_add_is_exact_where_kernels_are_centred(convs, height, width):
+    a, b = convs
+    made = add(a, b)
+    assert made.groups == most_groups(wiring(a) + wiring(b))
+    assert_equal(made, Sum(a, b), probes(a.in_channels, height, width))
+
+
+@reproducible(250)
+@given(convs=parallel(centred=False))
+def test_what_add_refuses_has_no_sum_at_some_image_size(convs):
+    a, b = convs
+    with pytest.raises(NotExact, match="not centred"):
+        add(a, b)
+    sides = [torch.zeros(1, a.in_channels, side, side, dtype=torch.float64) for side in range(12, 12 + max(a.stride))]
+    assert any(a(x).shape != b(x).shape for x in sides)
+
+
+def test_three_cross_shaped_branches_are_one_conv(images):
+    """ACNet: 3x3 + 1x3 + 3x1."""
+    square, flat, tall = conv(3, 4, 3, padding=1), conv(3, 4, (1, 3), padding=(0, 1)), conv(3, 4, (3, 1), padding=(1, 0))
+    assert_same(add(add(flat, tall), square), Sum(square, flat, tall), 3, images)
+
+
+def hooked(c):
+    prune.random_unstructured(c, "weight", 0.5)
+    return c
+
+
+CHECKED = {
+    "merge": lambda c: merge(c, conv(4, 4, 1)),
+    "merge, second": lambda c: merge(conv(4, 4, 1), c),
+    "add": lambda c: add(c, conv(4, 4, 3)),
+    "fold_bn": lambda c: fold_bn(c, nn.BatchNorm2d(4).double().eval()),
+    "identity_conv": identity_conv,
+}
+
+
+@pytest.mark.parametrize("move", CHECKED)
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: nn.Linear(4, 4), "a plain Conv2d is needed, not Linear"),
+        (lambda: nn.ConvTranspose2d(4, 4, 3).double(), "a plain Conv2d is needed, not ConvTranspose2d"),
+        (lambda: conv(4, 4, 3, dilation=2), r"dilation=\(2, 2\) is not supported"),
+        (lambda: conv(4, 4, 3, padding=1, padding_mode="circular"), "padding_mode='circular' is not supported"),
+        (lambda: conv(4, 4, 3, padding="same"), "padding='same' is not supported"),
+        (lambda: hooked(conv(4, 4, 3)), "forward hooks"),
+        (lambda: nn.Conv2d(4, 4, 3, dtype=torch.complex128), "dtype"),
+        (lambda: conv(4, 4, 3, device="meta"), "device, not have cpu and meta|no values"),
+        (lambda: nn.Conv2d(4, 4, 3, dtype=torch.float16), "dtype, not have torch.float16 and torch.float64|^identity_conv"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(move, make, rule):
+    made = make()
+    if move == "identity_conv" and isinstance(made, nn.Conv2d) and made.weight.dtype == torch.float16:
+        return  # alone, a half is as good as any other
+    with pytest.raises(NotExact, match=rule) as refusal:
+        CHECKED[move](made)
+    assert str(refusal.value).startswith(move.split(",")[0])
+    assert "\n" not in str(refusal.value)
+
+
+def bn(features=4, **kwargs):
+    return nn.BatchNorm2d(features, **kwargs).double().eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: fold_bn(conv(3, 4, 3), bn().train()), "fold_bn: the BatchNorm is in train mode"),
+        (lambda: fold_bn(conv(3, 4, 3), bn(track_running_stats=False)), "fold_bn: .* no running statistics"),
+        (lambda: fold_bn(conv(3, 4, 3), bn(5)), "4 channels.*takes 5"),
+        (lambda: fold_bn(conv(3, 4, 3), nn.Identity()), "a BatchNorm2d is needed, not Identity"),
+        (lambda: fold_bn(conv(3, 4, 3), bn().to("meta")), "device, not have cpu and meta"),
+        (lambda: fold_bn(conv(3, 4, 3), bn().float()), "dtype, not have torch.float32 and torch.float64"),
+        (lambda: bn_as_conv(bn().train()), "bn_as_conv: the BatchNorm is in train mode"),
+        (lambda: bn_as_conv(bn(track_running_stats=False)), "bn_as_conv: .* no running statistics"),
+        (lambda: bn_as_conv(bn().to("meta")), "no values"),
+        (lambda: bn_as_conv(nn.BatchNorm1d(4)), "a BatchNorm2d is needed, not BatchNorm1d"),
+        (lambda: merge(conv(3, 4, 3), conv(5, 4, 1)), "4 channels.*takes 5"),
+        (lambda: merge(conv(3, 4, 3), conv(4, 4, 1).to("meta")), "merge: the parts must agree in device, not have cpu and meta"),
+        (lambda: add(conv(3, 4, 3, padding=1), conv(3, 4, 1, stride=2)), "stride differ"),
+        (lambda: add(conv(3, 4, 3, padding=1), conv(4, 4, 1)), "in_channels differ, 3 and 4"),
+        (lambda: add(conv(3, 4, 3, padding=1), conv(3, 5, 1)), "out_channels differ"),
+        (lambda: add(conv(3, 4, 3, padding=1), conv(3, 4, 2)), "not centred"),
+        (lambda: add(conv(3, 4, 3, padding=1), conv(3, 4, 1, padding=1)), "not centred"),
+    ],
+)
+def test_refusals_name_the_rule(make, rule):
+    with pytest.raises(NotExact, match=rule):
+        make()
