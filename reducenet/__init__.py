@@ -16,7 +16,7 @@ _HOME = {
     "InvertedBlock": "blocks", "RepVGGBlock": "blocks", "ReduceNet": "net", "build": "net", "vanillanet": "rivals.vanillanet",
     "MoveError": "moves", "drop_branch": "moves", "set_scaler": "moves", "linearise": "moves", "settle": "moves", "loosen": "moves",
     "add_relu": "moves", "renew": "moves", "freeze": "moves", "reinit": "moves", "attach": "side", "fold": "side",
-    "perform": "chain", "recalibrate": "recalibrate",
+    "perform": "chain", "recalibrate": "batchnorm",
     "cross_entropy": "distill", "soft_labels": "distill", "feature_alignment": "distill",
     "DivergedError": "train", "fit": "train",
     "accuracy": "measure", "parameters": "measure", "macs": "measure", "latency": "measure",

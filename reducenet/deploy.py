@@ -113,7 +113,7 @@ def drop(net: Rewriting, node: fx.Node) -> bool:
     value = summands[1] if summands else node.args[0] if module else None
     same = type(module) is nn.Identity or isinstance(module, _DropoutNd)
     equal = (type(module) is LambdaReLU and module.lam == 1) or (summands and summands[0] == 0 and net.called(value))
-    if not same and not (equal and not {node, value} & net.written()):  # of a copy that is written into, the original must not know
+    if not same and not (equal and (_is_new(net, value) or not {node, value} & net.written())):  # who writes into a copy spares others
         return False
     if module:
         net.changes.steps.append(Step("drop", net.name(node)))
@@ -235,7 +235,12 @@ def _is_open(net: Rewriting, node: fx.Node) -> bool:
     if node.target not in (in_place, "add_") or not operands(node):
         return bool(operands(node))
     into = node.args[0]
-    return len(into.users) == 1 and (net.own(into, nn.Conv2d, *BN2D) is not None or _is_open(net, into))
+    return _is_new(net, into) or (len(into.users) == 1 and _is_open(net, into))
+
+
+def _is_new(net: Rewriting, value: fx.Node) -> bool:
+    """Whether a layer has made this value for one reader alone."""
+    return len(value.users) == 1 and type(net.called(value)) in (nn.Conv2d, *BN2D)
 
 
 def _beside_each_other(net: Rewriting, terms: list[tuple]) -> list[tuple[fx.Node, fx.Node]]:

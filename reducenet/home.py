@@ -11,7 +11,7 @@ SEARCHES = {
     "search_mask": "rivals.depthshrinker", "snap": "rivals.layerfolding", "search_depth": "rivals.depth",
     "search_width": "rivals.supernet", "prune": "rivals.pruning",
 }  # fmt: skip
-TUNES = {"recalibrate": "recalibrate", "ridge": "rivals.ridge"}
+TUNES = {"recalibrate": "batchnorm", "ridge": "rivals.ridge"}
 OPTIONS = {"sandwich": "rivals.supernet", "netaug": "rivals.supernet", "lam_weight": "rivals.layerfolding"}  # of a fit, outside the core
 
 

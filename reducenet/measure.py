@@ -8,7 +8,7 @@ import logging
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.flop_counter import flop_registry
 
 from reducenet.data import Data, Split
@@ -49,19 +49,21 @@ def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
     return count.macs
 
 
-def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entropy, batch: int = 8) -> int:
-    """MACs that training spends on one image, counted on a real step: forward, gradients, and the teacher's forward where there is one.
+def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entropy, batch: int = 8, steps: int = 1) -> int:
+    """MACs that training spends on one image, counted on real steps: forward, gradients, and the teacher's forward where there is one.
 
-    Frozen layers save their weight gradients, and the layers below the lowest trainable one everything backward.
+    Frozen layers save their weight gradients, and the layers below the lowest trainable one everything backward. A loss that draws
+    what it computes at random costs what it does on average: take more `steps`.
     """
     if not any(p.requires_grad for p in net.parameters()):
         raise ValueError("training: every parameter is frozen; attach a side branch or freeze less")
     net = copy.deepcopy(net).train()
     x = _zeros(net, batch, shape)
     with Count() as count:
-        value, _ = loss(net, x, torch.zeros(batch, dtype=torch.long, device=x.device))
-        value.backward()
-    return count.macs // batch
+        for _ in range(steps):
+            value, _ = loss(net, x, torch.zeros(batch, dtype=torch.long, device=x.device))
+            value.backward()
+    return count.macs // (batch * steps)
 
 
 def difference(a: nn.Module, b: nn.Module, data: Data, split: Split) -> float:
@@ -77,7 +79,7 @@ def latency(net: nn.Module, shape: tuple[int, int, int], batch: int = 1, threads
 
     net = _eval(net)
     x = _zeros(net, batch, shape)
-    with torch.no_grad():
+    with torch.no_grad(), _disable_current_modes():  # a `Count` around this would be timed too
         timer = Timer("net(x)", globals={"net": net, "x": x}, num_threads=threads)
         timer.timeit(3)  # warm up
         timed = timer.blocked_autorange(min_run_time=seconds)

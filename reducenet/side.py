@@ -157,7 +157,7 @@ def _name_behind(net: nn.Module, name: str) -> str:
 
 
 def fold(net: nn.Module) -> nn.Module:
-    """`fold(net)(x) == net(x)`, without side branches: each is summed into the conv beside it, and a GradientMultiplier is taken off.
+    """`fold(net)(x) == net(x)`, without side branches: each is summed into the conv beside it. Other parametrisations of a kernel end too.
 
     A branch with a BN inside, or joined after one, is constant in eval mode only: `NotExact` in train mode. Raises `MoveError` where
     nothing was attached, or where a LambdaReLU inside is not at lam 1.
@@ -178,7 +178,7 @@ def has_side_branch(module: nn.Module) -> bool:
 
 def _summed(name: str, conv: nn.Conv2d) -> nn.Conv2d:
     """A plain conv with the kernel that the parametrised one computes with; frozen where its own parameters are."""
-    base = conv.parametrizations.weight.original
+    base = next(conv.parametrizations.weight.parameters(recurse=False))
     plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
                       conv.groups, conv.bias is not None, conv.padding_mode).to(base)  # fmt: skip
     plain.load_state_dict({"weight": conv.weight.detach(), **({} if conv.bias is None else {"bias": conv.bias.detach()})})

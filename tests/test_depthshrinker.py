@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from reducenet.activation import LambdaReLU
+from reducenet.batchnorm import recalibrate
 from reducenet.chain import perform
 from reducenet.data import load
 from reducenet.deploy import fuse
@@ -14,7 +15,6 @@ from reducenet.distill import cross_entropy
 from reducenet.measure import accuracy, latency, macs
 from reducenet.moves import MoveError, freeze, linearise, loosen, settle
 from reducenet.net import build
-from reducenet.recalibrate import recalibrate
 from reducenet.rivals import depthshrinker
 from reducenet.rivals.depthshrinker import SELECTORS, choose, groups, search_mask, with_gates
 from reducenet.train import fit
@@ -89,7 +89,7 @@ def test_the_gated_forward_is_the_hard_network_bitwise(block):
     for keep in range(3):
         gated = with_gates(net, found, keep)
         for gate, score in zip(gates_of(gated), (2.2, -3.1, 0.3), strict=True):
-            nn.init.constant_(gate.score, score)  # where 1 - p + p is not 1
+            nn.init.constant_(gate.score, score)  # p(keep) is 0.9, 0.04, 0.57; a soft mask would show
         gone = [act for acts, gate in zip(found.values(), gates_of(gated), strict=True) if not gate.kept for act in acts]
         assert len(gone) == (3 - keep) * len(found["stage1.0"])
         assert torch.equal(gated(x), linearise(net, gone)(x))

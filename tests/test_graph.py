@@ -276,6 +276,31 @@ def summand_written_after(net, x):
     return total + net.dense(x)
 
 
+def written_under_another_name(net, x):
+    y = net.other(x)
+    x = y.mul_(2)
+    dense = net.dense(x)
+    y.mul_(3)
+    return dense + net.one(x)
+
+
+def in_place_on_its_own(net, x):
+    dense = net.dense(x)
+    dense += net.one(x)
+    return dense
+
+
+def from_zero_in_place(net, x):
+    total = 0
+    for branch in (net.one, net.dense):
+        total += branch(x)
+    return F.relu_(total)
+
+
+def a_number_in_the_sum(net, x):
+    return (net.one(x) + 1.5) + net.dense(x)
+
+
 def one_term_twice(net, x):
     dense = net.dense(x)
     return (dense + dense) + net.one(x)
@@ -297,6 +322,10 @@ WHEN = {
     value_written_between: 3,
     view_written_between: 3,
     summand_written_after: 3,
+    written_under_another_name: 3,
+    in_place_on_its_own: 1,
+    from_zero_in_place: 1,
+    a_number_in_the_sum: 2,
     one_term_twice: 2,
 }
 

@@ -5,8 +5,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reducenet.data import load
 from reducenet.deploy import fuse
-from reducenet.distill import soft_labels
-from reducenet.measure import accuracy, correct, difference, latency, macs, parameters, training_macs
+from reducenet.distill import cross_entropy, soft_labels
+from reducenet.measure import Count, accuracy, correct, difference, latency, macs, parameters, training_macs
 from reducenet.moves import drop_branch, freeze
 from reducenet.net import build
 from reducenet.side import attach
@@ -28,7 +28,7 @@ def by_hand(net, shape):
     return sum(total)
 
 
-@pytest.mark.parametrize("block", ["scaler", "plain", "published", "lambda"])
+@pytest.mark.parametrize("block", ["scaler", "plain", "published", "lambda", "inverted", "repvgg"])
 def test_macs_equal_the_count_by_hand(block):
     net = build(block, **SMALL)
     assert macs(net, (1, 28, 28)) == by_hand(net, (1, 28, 28))
@@ -64,6 +64,23 @@ def test_training_macs_count_the_teacher_and_skip_the_frozen():
     assert macs(student, shape) < side < plain
 
 
+def test_a_loss_that_draws_is_counted_over_several_steps():
+    net, passes = build("plain", **SMALL), iter((1, 2, 1, 2))
+
+    def loss(net, x, y):
+        return sum(cross_entropy(net, x, y)[0] for _ in range(next(passes))), None
+
+    assert training_macs(net, (1, 12, 12), loss, steps=4) == 1.5 * training_macs(net, (1, 12, 12))
+
+
+def test_a_count_holds_whatever_ran_inside():
+    net, shape = build("plain", **SMALL), (1, 12, 12)
+    with Count() as count:
+        net(torch.zeros(5, *shape))
+        net.eval()(torch.zeros(2, *shape))
+    assert count.macs == 7 * macs(net, shape)
+
+
 def test_accuracy_counts():
     data = load("synthetic")
     net = build("plain", **SMALL).eval()
@@ -88,6 +105,13 @@ def test_latency_is_a_median_with_its_spread():
     assert timed["median"] > 0
     assert timed["iqr"] >= 0
     assert (timed["batch"], timed["threads"]) == (2, 1)
+
+
+def test_a_count_around_it_does_not_slow_a_latency_down():
+    """Nothing timed is counted: the count sees none of it."""
+    with Count() as count:
+        latency(build("plain", **SMALL), (1, 12, 12), seconds=0.01)
+    assert count.macs == 0
 
 
 def test_parameters():

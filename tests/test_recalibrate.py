@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reducenet.batchnorm import recalibrate
 from reducenet.data import load
 from reducenet.moves import FrozenBatchNorm2d, MoveError, freeze
 from reducenet.net import build
-from reducenet.recalibrate import recalibrate
 from reducenet.seeding import generator
 
 SMALL = dict(width=4, num_classes=4)

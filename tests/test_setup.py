@@ -66,3 +66,14 @@ def test_arrows_point_one_way():
         found = set(re.findall(r"(?:from|import) (reducenet(?:\.\w+)*)", file.read_text()))
         assert all(f.startswith("reducenet.study") or f in ("reducenet", "reducenet.home", "reducenet.style") for f in found), (file, found)
         assert not re.search(r"^\s*(import|from) torch", file.read_text(), re.MULTILINE), file
+
+
+def test_every_public_name_is_there_and_no_module_stands_before_it():
+    """A module called as a name is would hide it, once imported."""
+    code = (
+        "import importlib, pathlib, types, reducenet; "
+        "[importlib.import_module(f'reducenet.{f.stem}') for f in pathlib.Path(reducenet.__path__[0]).glob('*.py') if f.stem != '__init__']; "
+        "print(*[name for name in reducenet.__all__ if isinstance(getattr(reducenet, name), types.ModuleType)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from reducenet import checkpoint, measure
+from reducenet.batchnorm import recalibrate
 from reducenet.data import load
 from reducenet.distill import cross_entropy
 from reducenet.moves import FrozenBatchNorm2d, MoveError, drop_branch, freeze
 from reducenet.net import build
-from reducenet.recalibrate import recalibrate
 from reducenet.rivals import supernet
 from reducenet.rivals.supernet import narrow, netaug, sandwich, search_width
 from reducenet.seeding import generator

@@ -14,9 +14,9 @@ from functools import reduce
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from reducenet.activation import LambdaReLU
+from reducenet.batchnorm import recalibrate
 from reducenet.blocks import BLOCKS
 from reducenet.chain import perform
 from reducenet.data import Data
@@ -24,7 +24,6 @@ from reducenet.deploy import fuse, pad_first
 from reducenet.distill import cross_entropy
 from reducenet.measure import accuracy, latency, logits, macs
 from reducenet.moves import MoveError, linearise, settle
-from reducenet.recalibrate import recalibrate
 from reducenet.seeding import generator
 from reducenet.train import device_for, fit
 
@@ -149,8 +148,7 @@ def measured(module: nn.Module, cost: str, shape: tuple[int, ...]) -> float:
     """The cost of one image or map of `shape` (C, H, W): MACs, or median seconds."""
     if cost == "macs":
         return macs(module, shape)
-    with _disable_current_modes():  # whoever counts the MACs of the search would be timed too
-        return latency(module, shape)["median"]
+    return latency(module, shape)["median"]
 
 
 def input_shapes(net: nn.Module, names: Iterable[str], data: Data) -> dict[str, tuple[int, ...]]:

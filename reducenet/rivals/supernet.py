@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from reducenet import measure
+from reducenet.batchnorm import recalibrate
 from reducenet.blocks import ScalerBlock
 from reducenet.data import Data
 from reducenet.moves import MoveError, without_branch1
-from reducenet.recalibrate import recalibrate
 from reducenet.rivals.pruning import resize
 from reducenet.seeding import generator
 from reducenet.train import device_for

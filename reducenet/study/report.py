@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from reducenet.study import identity
@@ -87,9 +88,9 @@ def _render(notebook: Path, study_file: Path, out: Path) -> list[dict]:
     executed = out / ".report.ipynb"
     parameters = {"study": str(study_file.absolute()), "rows": str(out.absolute() / "results.csv"), "out": str(out.absolute())}
     try:
-        with pinned(1):
-            papermill.execute_notebook(str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False,
-                                        kernel_manager_class=SocketKernelManager)  # fmt: skip
+        with pinned(1), tempfile.TemporaryDirectory() as cwd:  # where the kernel leaves its log
+            papermill.execute_notebook(str(notebook.absolute()), str(executed), parameters, kernel_name="python3", progress_bar=False,
+                                        cwd=cwd, kernel_manager_class=SocketKernelManager)  # fmt: skip
     except Exception as error:  # whatever stops the notebook, the old report stays
         raise StudyError(f"{notebook}: the report could not be rendered: {one_line(getattr(error, 'evalue', error))}") from error
     executed.unlink()
