@@ -72,7 +72,8 @@ def test_every_public_name_is_there_and_no_module_stands_before_it():
     """A module called as a name is would hide it, once imported."""
     code = (
         "import importlib, pathlib, types, reducenet; "
-        "[importlib.import_module(f'reducenet.{f.stem}') for f in pathlib.Path(reducenet.__path__[0]).glob('*.py') if f.stem != '__init__']; "
+        "files = pathlib.Path(reducenet.__path__[0]).glob('*.py'); "
+        "[importlib.import_module(f'reducenet.{f.stem}') for f in files if f.stem != '__init__']; "
         "print(*[name for name in reducenet.__all__ if isinstance(getattr(reducenet, name), types.ModuleType)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

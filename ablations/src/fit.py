@@ -91,15 +91,13 @@ def learn(net, p):
     return net, rows, {"epochs": epochs, "train_macs": per_epoch * epochs, "train_seconds": seconds}, outcome
 
 
-def counted(work, *args, p):
+def counted(word, net, p):
     """What a search or a tune gives, and what it cost: every multiply-add of it, evaluations included."""
     options = {k: v for k, v in p.items() if k != "teacher"} | ({"teacher": guide} if "teacher" in p else {})
     start = time.perf_counter()
     with measure.Count() as count:
-        made = work(*args, images, **options, seed=seed, device=device)
-    cost["train_macs"] += count.macs
-    cost["train_seconds"] += time.perf_counter() - start
-    return made
+        made = chain.function(word)(net, images, **options, seed=seed, device=device)
+    return made, {"epochs": 0, "train_macs": count.macs, "train_seconds": time.perf_counter() - start}
 
 
 # %% [markdown]
@@ -134,21 +132,21 @@ for move in moves:
         continue
     if word in chain.BUILDS:
         move = {word: {**p, "num_classes": len(images.classes), "in_channels": images.in_channels}}
+    decided, spent = [move], dict.fromkeys(cost, 0)  # a search puts its decision in its place
     if word == "fit":
         net, rows, spent, status = learn(net, p)
-        cost = {key: cost[key] + spent[key] for key in cost}
-        done.append(move)
-        if status != "ok":
-            break
     elif word in chain.TUNES:
-        net = counted(chain.function(word), net, p=p)
-        done.append(move)
+        net, spent = counted(word, net, p)
     else:
-        decided = counted(chain.function(word), net, p=p) if word in chain.SEARCHES else [move]
+        if word in chain.SEARCHES:
+            decided, spent = counted(word, net, p)
         for decision in decided:
             net, error = perform(net, decision)
             move_error = error if move_error is None else max(move_error, error or 0.0)
-            done.append(decision)
+    cost = {key: cost[key] + spent[key] for key in cost}
+    done += decided
+    if status != "ok":
+        break
 print(name, "·", status, "·", " -> ".join(next(iter(move)) for move in done))
 for row in rows:
     print(f"epoch {row['epoch']:3d}   train loss {row['train_loss']:.4f}   validation accuracy {100 * row['val_accuracy']:.2f} %")
