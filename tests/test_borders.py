@@ -8,9 +8,9 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from convs import SIDE, answer, assert_differ_on_the_ring_alone, assert_equal, conv, filled, pairs, probes, reproducible
 from hypothesis import given
 from hypothesis import strategies as st
-from test_algebra import SIDE, answer, assert_differ_on_the_ring_alone, assert_equal, conv, filled, pairs, probes, reproducible
 from torch import nn
 
 from reducenet.algebra import NotExact, fold_bn, merge

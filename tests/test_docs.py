@@ -45,7 +45,9 @@ def test_the_study_file_in_readme_is_in_the_quick_study():
 
 @pytest.mark.slow
 def test_the_python_in_readme_runs():
+    ran = {}
     for block in blocks("python"):
-        names = {}
-        exec(block, names)
-        assert len(names["rows"]) == 3
+        exec(block, ran)
+    assert len(ran["rows"]) == 3
+    assert ran["report"].difference < 1e-9 * ran["report"].largest
+    assert "would raise the MACs" in str(ran["report"])
