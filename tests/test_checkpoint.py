@@ -6,17 +6,49 @@ import torch
 from safetensors.torch import save_file
 
 from reducenet.activation import slide
-from reducenet.chain import perform
+from reducenet.chain import TUNES, perform
 from reducenet.checkpoint import CheckpointError, chain_of, load, save
 
 BUILD = {"build": dict(block="scaler", width=4, expansion=2, num_classes=4)}
+PLAIN, WIDE = ({"build": dict(BUILD["build"], block=block)} for block in ("plain", "lambda"))
+INVERTED = {"build": dict(BUILD["build"], block="inverted", post_relu=False)}
+ALL, DROP, LINEAR, FUSE = {"freeze": {"parts": ["all"]}}, {"drop_branch": {}}, {"linearise": {}}, {"fuse": {}}
+SLIDE = {"fit": {"epochs": 1, "lam": "linear"}}
 SENTENCES = [
     [BUILD],
-    [BUILD, {"fit": {"epochs": 3}}, {"drop_branch": {}}, {"freeze": {"parts": ["classifier"]}}],
-    [BUILD, {"drop_branch": {}}, {"freeze": {"parts": ["all"]}}, {"attach": {"expansion": 2}}],
-    [BUILD, {"drop_branch": {}}, {"freeze": {"parts": ["all"]}}, {"attach": {"expansion": 2}}, {"fold": {}}],
-    [{"build": dict(BUILD["build"], block="lambda", lam=1.0)}, {"fuse": {}}],
-    [{"build": dict(BUILD["build"], block="lambda")}, {"fit": {"epochs": 1, "lam": "linear"}}, {"fuse": {}}],
+    [BUILD, {"fit": {"epochs": 3}}, DROP, {"freeze": {"parts": ["classifier"]}}],
+    [BUILD, DROP, ALL, {"attach": {"expansion": 2}}],
+    [BUILD, DROP, ALL, {"attach": {"expansion": 2}}, {"fold": {}}],
+    [BUILD, DROP, {"attach": {"rank": 2, "order": "conv1-conv3", "space": "branch"}}],
+    [BUILD, DROP, {"attach": {"bn": True, "lam": 0.0, "join": "after-bn"}}, SLIDE, {"fold": {}}],
+    [BUILD, {"narrow": {"expansion": [1, 0, 2]}}, {"set_scaler": {"scaler": 0.5}}],
+    [
+        BUILD,
+        {
+            "resize": {
+                "keep": {"stage1.0.branch1.0": {"out": [0, 2]}, "stage1.0.branch1.1": {"out": [0, 2]}, "stage1.0.branch1.3": {"in": [0, 2]}}
+            }
+        },
+    ],
+    [{"build": dict(BUILD["build"], block="lambda", lam=1.0)}, FUSE],
+    [WIDE, SLIDE, FUSE],
+    [WIDE, ALL, {"renew": {}}],
+    [WIDE, {"renew": {"start": "merged"}}, FUSE],
+    [WIDE, {"learn_lam": {}}],
+    [
+        WIDE,
+        {"learn_lam": {}},
+        {"settle": {"at": "stage1.*"}},
+        {"linearise": {"at": ["stage2.*", "stage3.*"]}},
+        {"fit": {"epochs": 1}},
+        FUSE,
+    ],
+    [PLAIN, {"loosen": {}}, {"settle": {"at": "stage1.*"}}, LINEAR, {"pad_first": {}}, {"fit": {"epochs": 1}}, {"fuse": {"dearer": True}}],
+    [INVERTED, LINEAR, {"add_relu": {}}, {"pad_first": {}}, {"recalibrate": {}}, FUSE],
+    [PLAIN, {"repopt": {}}, {"fit": {"epochs": 1}}, {"fold": {}}],
+    [PLAIN, {"ridge": {"teacher": "teacher"}}, {"project": {"factor": 2}}],
+    [{"build": dict(BUILD["build"], block="repvgg")}, FUSE],
+    [{"vanillanet": {"width": 4, "num_classes": 4}}, SLIDE, FUSE],
 ]
 
 
@@ -24,8 +56,9 @@ def play(chain):
     net = None
     for move in chain:
         if "fit" in move:
-            slide()(net, 1.0)
-        else:
+            if "lam" in move["fit"]:
+                slide()(net, 1.0)
+        elif next(iter(move)) not in TUNES:
             net = perform(net if net is None else net.eval(), move, seed=3)
     return net
 
@@ -39,7 +72,7 @@ def test_load_rebuilds_whatever_the_moves_made(chain, randomised, tmp_path):
             parameter.add_(torch.randn_like(parameter) / 10)
     save(net, tmp_path / "net.safetensors", chain, seed=3)
     back = load(tmp_path / "net.safetensors")
-    x = torch.randn(2, 1, 12, 12)
+    x = torch.randn(2, 1, 16, 16)
     assert torch.equal(back(x), net(x))
     assert chain_of(tmp_path / "net.safetensors") == chain
     assert [p.requires_grad for p in back.parameters()] == [p.requires_grad for p in net.parameters()]

@@ -4,7 +4,8 @@ from typing import get_args
 import pytest
 from studies import ROOT, TINY, make
 
-from reducenet import blocks, chain, moves, net, train
+from reducenet import blocks, chain, distill, moves, net, train
+from reducenet.rivals import supernet
 from reducenet.study.grammar import StudyError, read
 from reducenet.study.vocabulary import BLOCK_READS, LOSS_READS, MOVES, PARTS
 
@@ -37,6 +38,17 @@ def test_every_block_and_loss_of_the_words_exists_and_reads_what_it_says():
         seen = Reading(given)
         chain.objective(seen, teacher if "teacher" in reads else None)
         assert seen.read - {"loss", "lam_weight"} == set(reads) - {"teacher"}, loss
+
+
+def test_the_losses_have_the_defaults_of_their_functions():
+    functions = {"smoothed": distill.smoothed, "kd": distill.soft_labels, "features": distill.feature_alignment, "hints": distill.hints,
+                 "attention": distill.attention, "sandwich": supernet.sandwich, "netaug": supernet.netaug}  # fmt: skip
+    called = {"reduction": "kd_reduction", "count": "subnets"}
+    for loss, function in functions.items():
+        fit = MOVES["fit"](epochs=1, loss=loss, **({"teacher": "t"} if "teacher" in LOSS_READS[loss] else {}))
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name not in ("teacher", "seed"):
+                assert getattr(fit, called.get(name, name)) == parameter.default, (loss, name)
 
 
 class Reading(dict):

@@ -10,6 +10,12 @@ def table(**arms):
     return pd.DataFrame(arms, index=pd.RangeIndex(len(next(iter(arms.values()))), name="seed"))
 
 
+def test_an_interval_can_wait_for_enough_seeds():
+    assert np.isnan(t_interval([1.0, 2.0, 3.0, 4.0], least=5)[1:]).all()
+    assert t_interval([1.0, 2.0, 3.0, 4.0], least=5)[0] == 2.5
+    assert t_interval([1.0, 2.0, 3.0, 4.0, 5.0], least=5) == t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+
+
 def test_interval_is_scipys_paired_t():
     rng = np.random.default_rng(0)
     values = table(plain=rng.normal(80, 1, 6), other=rng.normal(81, 1, 6))

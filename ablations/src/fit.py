@@ -132,14 +132,14 @@ for move in moves:
         continue
     if word in chain.BUILDS:
         move = {word: {**p, "num_classes": len(images.classes), "in_channels": images.in_channels}}
-    decided, spent = [move], dict.fromkeys(cost, 0)  # a search puts its decision in its place
+    decided, spent = [move], dict.fromkeys(cost, 0)
     if word == "fit":
         net, rows, spent, status = learn(net, p)
     elif word in chain.TUNES:
         net, spent = counted(word, net, p)
-    else:
-        if word in chain.SEARCHES:
-            decided, spent = counted(word, net, p)
+    elif word in chain.SEARCHES:  # its decision stands in its place
+        decided, spent = counted(word, net, p)
+    if word not in ("fit", *chain.TUNES):
         for decision in decided:
             net, error = perform(net, decision)
             move_error = error if move_error is None else max(move_error, error or 0.0)
@@ -185,11 +185,10 @@ if rows:
 
 
 def processor():
-    """The model name on Linux, what Python knows elsewhere."""
-    if Path("/proc/cpuinfo").exists():
-        names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-        return names[0] if names else platform.machine()
-    return platform.processor() or platform.machine()
+    """The model name on Linux, what Python knows elsewhere; and the instructions that torch uses, which change the last digits."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return f"{next(filter(None, [*names, platform.processor(), platform.machine()]))}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 environment = {

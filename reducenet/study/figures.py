@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from reducenet.study.statistics import paired, t_interval
+from reducenet.study.statistics import RESULT, paired, t_interval
 from reducenet.style import GREY, arm_styles
 
 OFF_SCALE = 10.0  # an arm this many points below the baseline is named at the edge, so that it does not squeeze the others together
@@ -42,7 +42,7 @@ def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseli
     styles = arm_styles(list(labels))
     for arm in on_scale(values, baseline):
         colour, marker = styles[arm]
-        mean, low, high = t_interval(values[arm].dropna())
+        mean, low, high = t_interval(values[arm].dropna(), least=RESULT)
         x = ledger[arm] / ledger[baseline]
         axes.plot([x, x], [low, high], color=colour, lw=2, solid_capstyle="round")
         axes.plot(x, mean, marker, color=colour, ms=10, label=labels[arm])
@@ -65,12 +65,13 @@ def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str]) -> tup
             text = f"◂ off the scale at {seeds.mean():.1f}" if len(seeds) else "not run yet"
             axes.text(0, place + 0.06, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10, color="#4d4d4d")
             continue
-        mean, low, high = t_interval(seeds)
+        mean, low, high = t_interval(seeds, least=RESULT)
         axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, ms=12, alpha=0.55, mew=1.5)
         axes.plot([low, high], [place, place], color=colour, lw=2.5, solid_capstyle="round")
         axes.plot(mean, place, marker, color=colour, ms=9, mew=2)
     axes.set_ylim(len(arms) - 0.5, -0.75)
     axes.set_yticks([])
+    axes.tick_params(labeltop=len(arms) > 12)  # a tall figure is read from both ends
     return figure, axes
 
 

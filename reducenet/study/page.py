@@ -7,6 +7,7 @@ import jinja2
 from markdown_it import MarkdownIt
 
 from reducenet.study import figures
+from reducenet.study.statistics import RESULT
 from reducenet.study.words import Report, read_rows
 from reducenet.style import svg, theme
 
@@ -43,12 +44,14 @@ def draw(report: Report) -> dict[str, tuple[str, str, str]]:
         "difference": f"Dot plot of differences to {report.base}: {figures.gap_in_words(values, labels, baseline)}.",
         "cost": f"Scatter plot of mean {measure} against training cost; the tables of this page hold the same numbers.",
     }
+    sure = report.values.count().max() >= RESULT  # intervals are drawn
     caption = {
-        "accuracy": f"{measure.capitalize()} on {report.study.data}, {report.seeds}. Strokes: seeds; mark: mean; line: 95 % t interval.",
-        "difference": f"Difference to {report.base} of the same seed, {report.seeds}. Line: 95 % paired t interval; "
-                      f"band: ±{report.margin:g} points.",
-        "cost": f"Mean {measure} and 95 % t interval ({report.seeds}) against the MACs of all training on the way, teacher included."
-                f"{left_out}",
+        "accuracy": f"{measure.capitalize()} on {report.study.data}, {report.seeds}. Strokes: seeds; mark: mean"
+                    f"{'; line: 95 % t interval' if sure else ''}.",
+        "difference": f"Difference to {report.base} of the same seed, {report.seeds}. "
+                      f"{'Line: 95 % paired t interval; band' if sure else 'Band'}: ±{report.margin:g} points.",
+        "cost": f"Mean {measure}{' and 95 % t interval' if sure else ''} ({report.seeds}) against the MACs of all training on the way, "
+                f"teacher included.{left_out}",
     }  # fmt: skip
     return {name: (svg(figure, alt[name]), alt[name], caption[name]) for name, figure in drawn.items()}
 

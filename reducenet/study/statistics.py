@@ -33,11 +33,11 @@ class Contrast:
     reading: str
 
 
-def t_interval(values, level: float = 1 - LEVEL) -> tuple[float, float, float]:
-    """(mean, low, high): the Student t interval of the mean; nan bounds for fewer than two values."""
+def t_interval(values, level: float = 1 - LEVEL, least: int = 2) -> tuple[float, float, float]:
+    """(mean, low, high): the Student t interval of the mean; nan bounds for fewer than `least` values (2 or more)."""
     values = np.asarray(values, float)
     mean = values.mean() if len(values) else np.nan
-    if len(values) < 2:
+    if len(values) < least:
         return mean, np.nan, np.nan
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
     return mean, mean - half, mean + half

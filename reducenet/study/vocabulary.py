@@ -89,6 +89,12 @@ class Fit(Words):
     lam_until: Part = 1.0
     lam_weight: AtLeast0 = 0.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _scale(cls, given: dict) -> dict:
+        """Attention maps are normalised, so their distances are small: as the function has it, the weight is 1000 unless given."""
+        return {"feature_weight": 1000.0} | given if given.get("loss") == "attention" else given
+
     @model_validator(mode="after")
     def _sense(self):
         if (self.epochs is None) == (self.cost_of is None):

@@ -64,6 +64,10 @@ class Report:
 
     def summary(self) -> str:
         """How the pairs that were asked for came out, what beat the baseline, what fell behind, what stays open."""
+        best = f"Highest mean: {self.labels[self.values.mean().idxmax()]}."
+        if all(c.reading == "no result" for c in self.contrasts):
+            chosen = f" {best}" if self.study.compare.on == "val" else ""  # a study that chooses has to say what
+            return f"No result: {self.seeds} an arm, and a number needs {RESULT}.{chosen}"
         parts = []
         others = dict.fromkeys(c.against for c in self.contrasts if c.against != self.baseline)
         for against in (*others, self.baseline):
@@ -76,7 +80,7 @@ class Report:
             names = [self.labels[c.arm] + ("" if c.against == self.baseline else f" against {self.labels[c.against]}") for c in open_]
             parts.append(f"not decided: {joined(names) if len(names) <= MANY else f'{len(names)} comparisons of {len(self.contrasts)}'}")
         text = "; ".join(parts)
-        return f"{text[:1].upper()}{text[1:]} (points of {self.measure}). Highest mean: {self.labels[self.values.mean().idxmax()]}."
+        return f"{text[:1].upper()}{text[1:]} (points of {self.measure}). {best}"
 
     def decided(self) -> list[str]:
         """One sentence a comparison, and what none of them decides."""
@@ -107,18 +111,19 @@ class Report:
     def rule(self) -> str:
         """How a reading comes about."""
         tested = sum(c.n >= 2 for c in self.contrasts)
-        return (f"Mean with its 95 % t interval; difference with its 95 % paired t interval; p adjusted by Holm over all {tested} "
-                f"comparisons. A difference is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two one-sided tests find it "
-                f"within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} paired seeds.")  # fmt: skip
+        return (f"Mean with its 95 % t interval, difference with its 95 % paired t interval, from {RESULT} seeds on; p adjusted by "
+                f"Holm over all {tested} comparisons. A difference is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two "
+                f"one-sided tests find it within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} "
+                "paired seeds.")  # fmt: skip
 
     def accuracy_row(self, arm: str) -> dict:
-        mean, low, high = t_interval(self.values[arm].dropna())
+        mean, low, high = t_interval(self.values[arm].dropna(), least=RESULT)
         row = dict(label=self.labels[arm], mean="not run" if pd.isna(mean) else f"{mean:.2f}", difference="", p="", reading="baseline")
         if not pd.isna(low):
             row["mean"] += f" [{low:.2f}, {high:.2f}]"
         if contrast := self.against_baseline(arm):
             row |= dict(difference=interval(contrast), reading=MARK[contrast.reading],
-                        p="" if pd.isna(contrast.p) else p_value(contrast.p).removeprefix("p ").removeprefix("= "))  # fmt: skip
+                        p="" if contrast.n < RESULT else p_value(contrast.p).removeprefix("p ").removeprefix("= "))  # fmt: skip
         return row
 
     def cost_row(self, arm: str) -> dict:
@@ -171,7 +176,7 @@ class Report:
 def interval(contrast: Contrast) -> str:
     if pd.isna(contrast.mean):
         return ""
-    bounds = "" if pd.isna(contrast.low) else f" [{signed(contrast.low)}, {signed(contrast.high)}]"
+    bounds = "" if pd.isna(contrast.low) or contrast.n < RESULT else f" [{signed(contrast.low)}, {signed(contrast.high)}]"
     return f"{signed(contrast.mean)}{bounds}"
 
 
