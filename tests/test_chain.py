@@ -3,6 +3,7 @@ import torch
 
 from reducenet import chain, home
 from reducenet.net import build
+from reducenet.rivals import layerfolding
 from reducenet.study.vocabulary import MOVES
 
 
@@ -30,3 +31,19 @@ def test_perform_plays_one_move():
 def test_what_cannot_be_performed(move, message):
     with pytest.raises(ValueError, match=message):
         chain.perform(None, move)
+
+
+def test_the_hooks_of_a_fit():
+    assert chain.hooks({"epochs": 1}) == []
+    net = build("lambda", width=4)
+    (hook,) = chain.hooks({"lam": "linear", "lam_until": 0.5})
+    for progress, lam in ((0.25, 0.5), (0.5, 1.0), (0.75, 1.0)):
+        hook(net, progress)
+        assert net.stage1[0].pair[2].lam == lam
+    assert chain.hooks({"lam_weight": 0.1}) == [layerfolding.keep_in_range]
+
+
+def test_the_penalty_on_lam_is_part_of_the_loss():
+    net, x, y = layerfolding.learn_lam(build("lambda", width=4)), torch.randn(2, 1, 12, 12), torch.tensor([0, 1])
+    plain, more = (chain.objective({"loss": "ce", "lam_weight": weight})(net, x, y)[0] for weight in (0.0, 0.5))
+    torch.testing.assert_close(more - plain, 0.5 * layerfolding.lam_penalty(net))

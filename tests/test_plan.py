@@ -151,6 +151,15 @@ def test_a_method_is_in_the_keys_of_the_runs_that_use_it_and_of_no_other(monkeyp
     assert changed("def sandwich(") == {"super"}
 
 
+def test_a_changed_method_changes_the_keys_of_its_arms_alone(tmp_path, monkeypatch):
+    file = make(tmp_path, TINY.replace('"drop_branch"]', '"drop_branch", "recalibrate"]'))
+    before = plan(file, device="cpu").ends
+    code_of = identity.code_of
+    monkeypatch.setattr(identity, "code_of", lambda moves: code_of(moves) + "changed" * bool(code_of(moves)))
+    after = plan(file, device="cpu").ends
+    assert {arm for arm, seed in before if before[arm, seed] != after[arm, seed]} == {"drop"}
+
+
 def test_planning_imports_no_torch():
     code = (
         "import sys, reducenet; from reducenet.cli import main; code = main(['plan', 'ablations/quick.toml']); "
