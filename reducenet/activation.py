@@ -68,9 +68,10 @@ def slide(schedule: str = "linear", until: float = 1.0):
         raise ValueError(f"the slide must end within (0, 1] of training, not at {until}")
 
     def hook(net: nn.Module, progress: float) -> None:
-        lam = SCHEDULES[schedule](min(progress / until, 1.0))
-        for module in net.modules():
-            if isinstance(module, LambdaReLU) and not isinstance(module, LearnedReLU):
-                module.lam.fill_(lam)
+        sliding = [module for module in net.modules() if isinstance(module, LambdaReLU) and not isinstance(module, LearnedReLU)]
+        if not sliding:
+            raise ValueError("slide: the network has no LambdaReLU whose lam could move (loosen makes them of ReLUs)")
+        for module in sliding:
+            module.lam.fill_(SCHEDULES[schedule](min(progress / until, 1.0)))
 
     return hook

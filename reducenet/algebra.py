@@ -149,7 +149,9 @@ def _scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """`bn(x) == scale * x + shift` in eval mode, one number for each channel."""
     scale = (_exact(bn.running_var) + bn.eps).rsqrt()
     shift = -_exact(bn.running_mean) * scale
-    return (scale * _exact(bn.weight), shift * _exact(bn.weight) + _exact(bn.bias)) if bn.affine else (scale, shift)
+    if bn.weight is not None:
+        scale, shift = scale * _exact(bn.weight), shift * _exact(bn.weight)
+    return scale, shift if bn.bias is None else shift + _exact(bn.bias)
 
 
 def check_pair(move: str, first: nn.Module, second: nn.Module) -> None:

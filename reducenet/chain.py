@@ -8,6 +8,7 @@ fit       net, data -> net           trains
 """
 
 import copy
+import inspect
 from collections.abc import Callable
 from importlib import import_module
 
@@ -16,13 +17,20 @@ from torch import nn
 from reducenet import activation, distill
 from reducenet.home import BUILDS, MOVES, SEARCHES, TUNES
 
-SEEDED = ("build", "vanillanet", "reinit", "renew", "attach", "project")
 
-
-def word(move: dict) -> tuple[str, dict]:
-    """The one name in a move, and its parameters."""
-    ((name, parameters),) = move.items()
-    return name, parameters
+def word(move: str | dict) -> tuple[str, dict]:
+    """The name of a move and its parameters, spelled as in a study file: `word({"freeze": "all"}) == ("freeze", {"parts": "all"})`."""
+    if isinstance(move, str):
+        return move, {}
+    if not isinstance(move, dict) or len(move) != 1:
+        raise ValueError(f"a move is a name or a dict with one name, not {move!r}")
+    ((name, given),) = move.items()
+    if isinstance(given, dict):
+        return name, given
+    first = "epochs" if name == "fit" else next((key for key in inspect.signature(function(name)).parameters if key != "net"), None)
+    if first is None:
+        raise ValueError(f"{name} takes no parameters, not {given!r}")
+    return name, {first: given}
 
 
 def function(name: str) -> Callable:
@@ -36,10 +44,14 @@ def function(name: str) -> Callable:
 def perform(net: nn.Module | None, move: dict, seed: int = 0) -> nn.Module:
     """The network after one build or move of a chain: `perform(net, {"fold": {}})`."""
     name, parameters = word(move)
-    if name in SEARCHES or name in TUNES:
-        raise ValueError(f"{name} needs data; only a run of a study can perform it")
-    seeded = {"seed": seed} if name in SEEDED else {}
-    return function(name)(*(() if name in BUILDS else (net,)), **copy.deepcopy(parameters), **seeded)
+    if name == "fit" or name in SEARCHES or name in TUNES:
+        raise ValueError(f"{name} needs data: a run of a study performs it, or the function of that name")
+    move = function(name)
+    known = [key for key in inspect.signature(move).parameters if key not in ("net", "seed")]
+    if wrong := [key for key in parameters if key not in known]:
+        raise ValueError(f"{name}: unknown parameter {wrong[0]!r}; known: {', '.join(known) or 'none'}")
+    seeded = {"seed": seed} if "seed" in inspect.signature(move).parameters else {}
+    return move(*(() if name in BUILDS else (net,)), **copy.deepcopy(parameters), **seeded)
 
 
 def objective(fit: dict, teacher: nn.Module | None = None, seed: int = 0) -> Callable:

@@ -13,28 +13,42 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reducenet.activation import slide
-from reducenet.chain import TUNES, perform, word
+from reducenet.chain import BUILDS, TUNES, perform, word
 
 
 class CheckpointError(ValueError):
     """The file is no checkpoint of this project, or is damaged; one line."""
 
 
-def save(net: nn.Module, path: str | Path, chain: list[dict], seed: int = 0, large: nn.Module | None = None) -> None:
+def save(net: nn.Module, path: str | Path, chain: list[str | dict], seed: int = 0, large: nn.Module | None = None) -> None:
     """Write `net`, which `chain` led to. The file appears whole or not at all.
 
-    With `large`, the network that stood before the last structural moves of the chain, both are in the one file: a tensor that they share
-    by name must be the same (frozen, not trained on), and is stored once. `CheckpointError` where it is not.
+    The chain is spelled as in a study file, build, fits and all, since `load` plays it again: `CheckpointError`, and no file, where it
+    leads to another network. With `large`, the network that stood before the last structural moves of the chain, both are in the one
+    file: a tensor that they share by name must be the same (frozen, not trained on), and is stored once.
+
+    >>> import tempfile
+    >>> from reducenet import build, drop_branch, load
+    >>> student = drop_branch(build("scaler", width=4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(student, f"{folder}/student", [{"build": {"block": "scaler", "width": 4}}, {"fit": {"epochs": 8}}, "drop_branch"])
+    ...     type(load(f"{folder}/student").stage1[0]).__name__
+    'PlainBlock'
     """
     path = Path(path)
+    try:
+        _check_shapes(_shapes(_replayed(chain, seed)), _shapes(net))
+        written = [dict([word(move)]) for move in chain]
+    except PLAYING as error:
+        raise CheckpointError(f"{path}: not written; the chain does not lead to this network: {_one_line(error)}") from error
     tensors = _tensors(net)
-    about = {"format": 1, "chain": chain, "seed": seed, "training": net.training}
+    about = {"format": 1, "chain": written, "seed": seed, "training": net.training}
     if large is not None:
         both = _tensors(large)
         changed = [name for name in tensors if name in both and not torch.equal(tensors[name], both[name])]
         if changed:
             raise CheckpointError(f"{path}: one file holds both networks only where they share tensors; {changed[0]} differs")
-        about["large"] = _length_of(both, chain, seed)
+        about["large"] = _length_of(large, chain, seed)
         tensors = {**both, **tensors}
     # One key: several would be written in an order that changes from process to process, and equal networks in different bytes.
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -42,14 +56,36 @@ def save(net: nn.Module, path: str | Path, chain: list[dict], seed: int = 0, lar
     partial.replace(path)
 
 
+PLAYING = (ValueError, RuntimeError, TypeError, AttributeError, KeyError, NotImplementedError)  # what a chain that fits nothing can raise
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in net.state_dict().items()}
+
+
+def _check_shapes(expected: dict, found: dict) -> None:
+    """`ValueError` that names the first tensor which is not there, not expected, or of another shape."""
+    for name in [*expected, *found]:
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if name not in expected:
+            raise ValueError(f"by the moves there is no {name}")
+        if expected[name] != found[name]:
+            raise ValueError(f"{name} is of shape {found[name]}, by the moves of {expected[name]}")
+
+
 def _tensors(net: nn.Module) -> dict:
     return {name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}
 
 
-def _length_of(large: dict, chain: list[dict], seed: int) -> int:
+def _length_of(large: nn.Module, chain: list, seed: int) -> int:
     """How many moves of the chain lead to the large network: the longest beginning with its tensors."""
     for length in range(len(chain) - 1, 0, -1):
-        if {name: t.shape for name, t in _replayed(chain[:length], seed).state_dict().items()} == {n: t.shape for n, t in large.items()}:
+        if _shapes(_replayed(chain[:length], seed)) == _shapes(large):
             return length
     raise CheckpointError("no beginning of the chain leads to the large network")
 
@@ -68,10 +104,14 @@ def load(path: str | Path, large: bool = False) -> nn.Module:
     chain = about["chain"][: about["large"]] if large else about["chain"]
     try:
         net = _replayed(chain, about["seed"])
-        own = {name: tensors[name] for name in net.state_dict() if name in tensors} if "large" in about else tensors
+        expected = _shapes(net)
+        own = {name: t for name, t in tensors.items() if name in expected} if "large" in about else tensors
+        _check_shapes(expected, {name: tuple(t.shape) for name, t in own.items()})
+        dtypes = [t.dtype for t in own.values() if t.is_floating_point()]
+        net = net.to(dtypes[0])  # as it was saved
         net.load_state_dict(own)
-    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: the tensors do not fit the moves in the file: {str(error).splitlines()[0]}") from error
+    except PLAYING as error:
+        raise CheckpointError(f"{path}: the tensors do not fit the moves in the file: {_one_line(error)}") from error
     return net.train(about["training"])
 
 
@@ -80,11 +120,15 @@ def _replayed(chain: list[dict], seed: int) -> nn.Module:
     net = None
     for move in chain:
         name, parameters = word(move)
+        if net is None and name not in BUILDS:
+            raise ValueError(f"a chain starts with {' or '.join(BUILDS)}, not with {name}")
         if name == "fit":
             if parameters.get("lam"):
                 slide()(net, 1.0)  # where such a fit ends; a fuse may follow
         elif name not in TUNES:
-            net = perform(net if net is None else net.eval(), move, seed)
+            net = perform(net if net is None else net.eval(), {name: parameters}, seed)
+    if net is None:
+        raise ValueError("the chain is empty")
     return net
 
 

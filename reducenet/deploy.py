@@ -19,7 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from reducenet import borders
-from reducenet.activation import LambdaReLU
+from reducenet.activation import LambdaReLU, LearnedReLU
 from reducenet.algebra import NotExact, add, bn_as_conv, check_pair, fold_bn, identity_conv, merge, ring
 from reducenet.graph import Changes, Rewriting, Step, Tracer, in_place, operands
 from reducenet.moves import FrozenBatchNorm2d, MoveError
@@ -48,6 +48,8 @@ def fused(net: nn.Module, strict: bool = True, dearer: bool = False) -> tuple[nn
     for name, module in net.named_modules():
         if module.training and (module is net or isinstance(module, _BatchNorm | _DropoutNd)):
             raise NotExact(f"fuse: {name or 'the network'} ({type(module).__name__}) is in train mode; call .eval() first")
+        if strict and isinstance(module, LearnedReLU):
+            raise NotExact(f"fuse: {name} learns its lam, and no value of it is for good; snap or settle first")
         if strict and isinstance(module, LambdaReLU) and module.lam != 1:
             raise NotExact(f"fuse: {name} is at lam = {module.lam.item():g}; a pair merges at lam = 1 only (slide it there, or linearise)")
     net, changes = _without_side_branches(net), Changes([], {})
@@ -145,9 +147,9 @@ def _fold_linear(net: Rewriting, node: fx.Node, linear: nn.Linear, bn: nn.BatchN
     if not _is_flat(net, node.args[0]):
         raise NotExact("fold: of maps [N, C, L] a Linear makes L and a BatchNorm1d normalises C; behind a Flatten there is no L")
     exact, exact_bn = (copy.deepcopy(module).cpu().double() for module in (linear, bn))
-    if not bn.affine:
-        ones = torch.ones_like(exact_bn.running_mean)
-        exact_bn.weight, exact_bn.bias = nn.Parameter(ones), nn.Parameter(0 * ones)
+    for name, neutral in (("weight", torch.ones_like), ("bias", torch.zeros_like)):
+        if getattr(bn, name) is None:
+            setattr(exact_bn, name, nn.Parameter(neutral(exact_bn.running_mean)))
     trainable = all(p.requires_grad for module in (linear, bn) for p in module.parameters())
     return fuse_linear_bn_eval(exact, exact_bn).to(linear.weight).requires_grad_(trainable)
 

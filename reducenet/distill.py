@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reducenet.blocks import BLOCKS
+from reducenet.net import Classifier
 
 
 def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,6 +43,8 @@ def soft_labels_term(student: Tensor, teacher: Tensor, temperature: float, reduc
     same divided by the number of classes, so that one weight means something else on every data set.
     Source: Hinton, Vinyals, Dean 2015.
     """
+    if student.shape != teacher.shape:
+        raise ValueError(f"the student's logits are {list(student.shape)}, the teacher's {list(teacher.shape)}; classes must agree")
     p = F.log_softmax(teacher / temperature, dim=1)
     q = F.log_softmax(student / temperature, dim=1)
     term = F.kl_div(q, p, reduction="batchmean", log_target=True) * temperature**2
@@ -77,9 +80,15 @@ class Seen:
         self.features: Tensor = net.pooled(self.maps[-1])
 
 
+def _with_maps(teacher: nn.Module) -> nn.Module:
+    if not isinstance(teacher, Classifier):
+        raise ValueError(f"a teacher of maps or features is a network of this package, a Classifier, not a {type(teacher).__name__}")
+    return _fixed(teacher)
+
+
 def _beside_labels(teacher: nn.Module, feature_weight: float, distance: Callable[[Seen, Seen], Tensor]):
     """The loss `CE(z, y) + w distance(student, teacher)`."""
-    teacher = _fixed(teacher)
+    teacher = _with_maps(teacher)
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         student = Seen(net, x)
@@ -134,7 +143,7 @@ def feature_match(teacher: nn.Module):
     the teacher's. `rivals.simkd.project` puts the paper's projector into the neck; without, the student's own maps have to match.
     Source: Chen et al. 2022, SimKD.
     """
-    teacher = _fixed(teacher)
+    teacher = _with_maps(teacher)
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         maps = net.neck(net.stage_maps(x)[-1])
@@ -155,7 +164,7 @@ def block_wise(teacher: nn.Module):
     the teacher's maps: `recalibrate` afterwards. `ValueError` unless both have equally many blocks with outputs of one shape.
     Source: Li et al. 2020, DNA, without its search; all blocks are trained at once.
     """
-    teacher = _fixed(teacher)
+    teacher = _with_maps(teacher)
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         total = 0.0

@@ -15,7 +15,7 @@ from reducenet.data import Data, Split
 from reducenet.distill import cross_entropy
 
 # A side branch in weight space is a bmm, paid once a step and not once an image: it does not count.
-LAYERS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward, torch.ops.aten.addmm, torch.ops.aten.mm)
+LAYERS = (torch.ops.aten.convolution, torch.ops.aten.addmm, torch.ops.aten.mm)
 
 
 @torch.no_grad()
@@ -45,7 +45,10 @@ def macs(net: nn.Module, shape: tuple[int, int, int]) -> int:
     """MACs of one forward pass of one image of `shape` (C, H, W)."""
     net = _eval(net)
     with torch.no_grad(), Count() as count:
-        net(_zeros(net, 1, shape))
+        try:
+            net(_zeros(net, 1, shape))
+        except RuntimeError as error:
+            raise ValueError(f"macs: the network takes no images of {tuple(shape)} (C, H, W): {str(error).splitlines()[0]}") from error
     return count.macs
 
 
@@ -89,7 +92,8 @@ def latency(net: nn.Module, shape: tuple[int, int, int], batch: int = 1, threads
 class Count(TorchDispatchMode):
     """`with Count() as count: ...` leaves the MACs of everything that ran inside in `count.macs`, training steps and evaluations alike.
 
-    torch's own formulas, for our layers only; `FlopCounterMode` agrees, but makes torch load its compiler first (2 s a process).
+    torch's own formulas, for our layers only; `FlopCounterMode` agrees, but makes torch load its compiler first (2 s a process), and
+    both take the weight gradient of a grouped conv for that of a dense one. Here each gradient costs what the forward pass did.
     """
 
     flops = 0
@@ -104,7 +108,10 @@ class Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        if func._overloadpacket in LAYERS:
+        if func._overloadpacket is torch.ops.aten.convolution_backward:
+            grad, _, weight, *_, wanted = args  # [N, out, H', W'], ..., [out, in / groups, k, k], ..., (input, weight, bias)
+            self.flops += 2 * sum(wanted[:2]) * grad.numel() // grad.shape[1] * weight.numel()
+        elif func._overloadpacket in LAYERS:
             self.flops += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
         return out
 
@@ -115,5 +122,5 @@ def _eval(net: nn.Module) -> nn.Module:
 
 
 def _zeros(net: nn.Module, batch: int, shape: tuple[int, int, int]) -> Tensor:
-    like = next(net.parameters())
+    like = next(net.parameters(), torch.zeros(()))
     return torch.zeros(batch, *shape, dtype=like.dtype, device=like.device)

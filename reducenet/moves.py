@@ -39,7 +39,10 @@ def drop_branch(net: nn.Module) -> nn.Module:
 def without_branch1(block: ScalerBlock | PublishedBlock) -> PlainBlock:
     """The student inside one block, made of the block's own layers."""
     conv = block.branch2[0] if isinstance(block, ScalerBlock) else block.branch2
-    student = PlainBlock(conv.in_channels, conv.out_channels, conv.stride[0], post_relu=isinstance(block.post, nn.ReLU))
+    if not isinstance(conv, nn.Conv2d):
+        raise MoveError(f"drop_branch: a {type(conv).__name__} stands in branch2 in place of its conv; fold first")
+    student = PlainBlock(conv.in_channels, conv.out_channels, conv.stride[0])
+    student.post = block.post
     student.branch2 = block.branch2 if isinstance(block, ScalerBlock) else nn.Sequential(block.branch2, *block.act)
     student.conv3, student.bn3, student.shortcut = block.conv3, block.bn3, block.shortcut
     return student.train(block.training)
@@ -50,6 +53,8 @@ def set_scaler(net: nn.Module, scaler: float) -> nn.Module:
 
     Source: the article, "Further evolution: the scaler branch". Explained in notebook 03.
     """
+    if not isinstance(scaler, int | float) or not 0 <= scaler <= 1:
+        raise MoveError(f"set_scaler: the scaler must be in [0, 1], not {scaler!r}")
     net = copy.deepcopy(net)
     blocks = [block for block in net.modules() if isinstance(block, ScalerBlock)]
     if not blocks:
@@ -122,6 +127,8 @@ def renew(net: nn.Module, at: str | list[str] = "*", *, start: str = "fresh", se
     found = {name: m for name, m in net.named_modules() if isinstance(m, LambdaBlock) and len(m.pair) > 2}
     for name in matching("renew", found, at, "lambda block with its pair"):
         expand, inner_bn, _, reduce, bn = found[name].pair
+        if not isinstance(expand, nn.Conv2d):
+            raise MoveError(f"renew: a {type(expand).__name__} stands in {name}.pair in place of its conv; fold first")
         new = conv3x3(expand.in_channels, reduce.out_channels, expand.stride[0]).to(expand.weight)
         if start == "merged":
             new = merge(fold_bn(expand, inner_bn), reduce)
@@ -154,10 +161,14 @@ def freeze(net: nn.Module, parts: str | list[str]) -> nn.Module:
     affine = {f"{name}.{p}" for name in bns for p in ("weight", "bias")}
     names = [name for name, _ in net.named_parameters()]
     patterns = {"all": "*", "classifier": "classifier.*", "conv3": "*conv3.*"}
+    if not parts:
+        raise MoveError(f"freeze: nothing is named; parts: {', '.join(PARTS)}, or a pattern over names")
     for part in _listed(parts):
         pattern = patterns.get(part, part)
         frozen = [name for name in names if (name in affine if part == "bn.affine" else fnmatch(name, pattern))]
         still = [name for name in bns if part == "bn.statistics" or fnmatch(f"{name}.running_mean", pattern)]
+        if part == "conv3":  # the convs; RepVGG calls a conv and its BN so
+            frozen, still = [name for name in frozen if name not in affine], []
         if not frozen and not still:
             raise MoveError(f"freeze: nothing here is called {part!r}; parts: {', '.join(PARTS)}, or a pattern over names")
         for name in frozen:

@@ -89,8 +89,9 @@ def build(
     for name, value in {"width": width, "expansion": expansion, "stem_stride": stem_stride, "num_classes": num_classes}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
-    if not 0 <= lam <= 1:
-        raise ValueError(f"lam must be in [0, 1], not {lam}")
+    for name, value in {"lam": lam, "scaler": scaler}.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in [0, 1], not {value}")
     given = {"expansion": expansion, "scaler": scaler, "lam": lam, "post_relu": post_relu}
     own = {name: given[name] for name in READS[block]}
 

@@ -31,9 +31,8 @@ def initialise(module: nn.Module, *key) -> None:
             _fill(part.weight, lambda t, d=draw, b=bound: t.uniform_(-b, b, generator=d))
         elif isinstance(part, nn.modules.batchnorm._BatchNorm):
             part.reset_running_stats()
-            nn.init.ones_(part.weight)
-            nn.init.zeros_(part.bias)
-            continue
+            if part.weight is not None:
+                nn.init.ones_(part.weight)
         else:
             continue
         if part.bias is not None:

@@ -85,7 +85,8 @@ def attach(
     """
     _check(expansion, rank, order, bn, lam, join, start, space)
     net = copy.deepcopy(net)
-    found = {name: m for name, m in net.named_modules() if type(m) is nn.Conv2d and m.groups == 1 and ".side." not in name}
+    taken = inside_branches(net)
+    found = {name: m for name, m in net.named_modules() if type(m) is nn.Conv2d and m.groups == 1 and name not in taken}
     for name in matching("attach", found, at, "plain conv without side branch"):
         conv = found[name]
         width = rank or (expansion or 2) * conv.out_channels
@@ -93,8 +94,10 @@ def attach(
         if space != "branch" and not bn and lam is None and join == "before-bn":
             parametrize.register_parametrization(conv, "weight", SideBranch(conv, width, order, draw))
             continue
-        if conv.dilation != (1, 1) or conv.padding_mode != "zeros":
-            raise MoveError(f"attach: {name} has dilation or a padding mode, with which only a branch in weight space can be folded")
+        if conv.dilation != (1, 1) or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            raise MoveError(
+                f"attach: {name} has dilation, a padding mode or a padding by name, with which only a branch in weight space can be folded"
+            )
         side = _pair(conv, width, order, bn, lam, start, draw).train(conv.training)
         if join == "before-bn":
             net.set_submodule(name, Beside(conv, side).train(conv.training))
@@ -112,6 +115,8 @@ def _check(expansion, rank, order, bn, lam, join, start, space) -> None:
     for name, value in (("expansion", expansion), ("rank", rank)):
         if value is not None and value < 1:
             raise MoveError(f"attach: {name} must be at least 1, not {value}")
+    if lam is not None and not 0 <= lam <= 1:
+        raise MoveError(f"attach: lam must be in [0, 1], not {lam}")
     if expansion and rank:
         raise MoveError("attach: the width is given by expansion or by rank, not by both")
     if bn and order == "conv1-conv3":
@@ -153,6 +158,8 @@ def _name_behind(net: nn.Module, name: str) -> str:
     behind = names[names.index(last) + 1 :][:1]
     if type(holder) is not nn.Sequential or not behind or not isinstance(holder.get_submodule(behind[0]), nn.BatchNorm2d):
         raise MoveError(f'attach: join "after-bn" needs a BN right behind {name}, in one Sequential')
+    if holder.get_submodule(behind[0]).running_mean is None:
+        raise MoveError(f'attach: the BN behind {name} keeps no running statistics; join "before-bn" can be folded')
     return f"{parent}.{behind[0]}" if parent else behind[0]
 
 
@@ -169,6 +176,12 @@ def fold(net: nn.Module) -> nn.Module:
     for name, module in found.items():
         net.set_submodule(name, (_folded if isinstance(module, Beside) else _summed)(name, module).train(module.training))
     return net
+
+
+def inside_branches(net: nn.Module) -> set[str]:
+    """The names of all that stands in a `Beside`, where no other branch can be folded."""
+    besides = [f"{name}." if name else "" for name, m in net.named_modules() if isinstance(m, Beside)]
+    return {name for name, _ in net.named_modules() if any(name.startswith(beside) for beside in besides)}
 
 
 def has_side_branch(module: nn.Module) -> bool:

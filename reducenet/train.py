@@ -89,6 +89,8 @@ def fit(
     >>> sorted(fitted.rows[0])
     ['epoch', 'lr', 'seconds', 'train_accuracy', 'train_loss', 'val_accuracy']
     """
+    if not callable(loss):
+        raise ValueError(f"fit: a loss is a function loss(net, x, y), such as cross_entropy or soft_labels(teacher), not {loss!r}")
     if schedule not in SCHEDULES:
         raise ValueError(f"unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}")
     if epochs < 1 or batch < 1:

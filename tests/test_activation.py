@@ -59,3 +59,8 @@ def test_slide_refuses_nonsense():
         slide("lineal")
     with pytest.raises(ValueError, match="until|end within"):
         slide("linear", until=0.0)
+
+
+def test_a_slide_needs_something_to_move():
+    with pytest.raises(ValueError, match="no LambdaReLU whose lam could move"):
+        slide()(torch.nn.ReLU(), 0.5)

@@ -333,3 +333,9 @@ def bn(features=4, **kwargs):
 def test_refusals_name_the_rule(make, rule):
     with pytest.raises(NotExact, match=rule):
         make()
+
+
+def test_fold_bn_without_a_bias_of_its_own(images):
+    bn = filled(nn.BatchNorm2d(4, bias=False), "no bias")
+    c = conv(2, 4, 3)
+    assert_same(fold_bn(c, bn), nn.Sequential(c, bn), 2, images)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reducenet import chain, home
+from reducenet import chain, home, moves
 from reducenet.net import build
 from reducenet.rivals import layerfolding
 from reducenet.study.vocabulary import MOVES
@@ -22,6 +22,20 @@ def test_perform_plays_one_move():
     net = chain.perform(None, {"build": {"block": "scaler", "width": 4}}, seed=3)
     assert torch.equal(net.classifier.weight, build("scaler", width=4, seed=3).classifier.weight)
     assert not hasattr(chain.perform(net, {"drop_branch": {}}).stage1[0], "branch1")
+
+
+def test_whatever_draws_gets_the_seed_of_the_run(monkeypatch):
+    """A move of one's own too: nothing has to be said about it but its signature."""
+    drawn = []
+
+    def shake(net, sigma, *, seed=0):
+        drawn.append((sigma, seed))
+        return net
+
+    monkeypatch.setitem(home.MOVES, "shake", "moves")
+    monkeypatch.setattr(moves, "shake", shake, raising=False)
+    chain.perform(build("plain", width=4), {"shake": 0.5}, seed=7)
+    assert drawn == [(0.5, 7)]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -95,14 +96,51 @@ def test_damaged_foreign_and_mismatched_files(tmp_path):
         save_file({"a": torch.zeros(1)}, path, {"reducenet": about})
         with pytest.raises(CheckpointError, match=message):
             load(path)
-    save(net, path, [BUILD, {"drop_branch": {}}])
-    with pytest.raises(CheckpointError, match="do not fit the moves"):
+    about = {"format": 1, "chain": [BUILD, DROP], "seed": 0, "training": True}
+    save_file(net.state_dict(), path, {"reducenet": json.dumps(about)})
+    with pytest.raises(CheckpointError, match=r"do not fit the moves in the file: by the moves there is no stage1\.0\.branch1"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("chain", "message"),
+    [
+        ([], "the chain is empty"),
+        (["drop_branch"], "a chain starts with build or vanillanet, not with drop_branch"),
+        ([BUILD], r"stage1\.0\.branch1\.0\.weight is missing"),
+        ([BUILD, "drop_branch", "attach"], r"stage1\.0\.branch2\.0\.parametrizations\.weight\.original is missing"),
+        (
+            [{"build": dict(BUILD["build"], width=8)}, "drop_branch"],
+            r"stem\.0\.weight is of shape \(4, 1, 3, 3\), by the moves of \(8, 1, 3, 3\)",
+        ),
+        ([BUILD, "shrink"], "unknown move 'shrink'"),
+        ([BUILD, {"freeze": {}, "fold": {}}], "a move is a name or a dict with one name"),
+        ([BUILD, {"drop_branch": 3}], "drop_branch takes no parameters"),
+    ],
+)
+def test_a_chain_that_leads_elsewhere_is_not_written(chain, message, tmp_path):
+    """What could not be loaded again would be lost."""
+    with pytest.raises(CheckpointError, match=f"not written; the chain does not lead to this network: {message}"):
+        save(play([BUILD, DROP]), tmp_path / "net.safetensors", chain)
+    assert not list(tmp_path.iterdir())
+
+
+def test_chains_are_spelled_as_in_a_study_file(tmp_path):
+    spelled = [BUILD, {"fit": 3}, "drop_branch", {"freeze": ["classifier"]}]
+    save(play([BUILD, DROP, {"freeze": {"parts": ["classifier"]}}]), tmp_path / "net", spelled)
+    assert chain_of(tmp_path / "net") == [BUILD, {"fit": {"epochs": 3}}, DROP, {"freeze": {"parts": ["classifier"]}}]
+    assert [name for name, p in load(tmp_path / "net").named_parameters() if not p.requires_grad] == [
+        "classifier.weight",
+        "classifier.bias",
+    ]
 
 
 def test_equal_networks_are_equal_files(tmp_path):
     """In another process too: safetensors writes several metadata keys in any order."""
-    code = "from reducenet import build, save; import sys; save(build('plain', width=4), sys.argv[1], [{'build': {'block': 'plain'}}])"
+    code = (
+        "from reducenet import build, save; import sys; "
+        "save(build('plain', width=4), sys.argv[1], [{'build': {'block': 'plain', 'width': 4}}])"
+    )
     for name in ("one", "two"):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

@@ -372,3 +372,9 @@ def test_what_is_kept_is_not_padded_and_stays_the_same_function(data, randomised
         x = images(planes, 9)
         same = torch.equal(after.get_submodule(name)(x), net.get_submodule(name)(x))
         assert same == (name != gone)
+
+
+def test_a_block_in_which_nothing_would_merge_is_refused():
+    net = loosen(build("scaler", width=4, expansion=2, num_classes=4), "*branch2.2")
+    with pytest.raises(MoveError, match=r"search_mask: nothing would merge in stage1\.0"):
+        search_mask(net, load("synthetic"), keep=1, by="random")

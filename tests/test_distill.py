@@ -381,3 +381,11 @@ def test_block_wise_needs_as_many_blocks():
     net, deep = build("plain", **SMALL), build("plain", depth=14, **SMALL)
     with pytest.raises(ValueError, match="the student has 4 blocks, the teacher 7; they must be as many"):
         block_wise(deep)(net, *batch())
+
+
+def test_a_teacher_of_other_classes_or_without_maps_is_refused():
+    x, y = torch.randn(3, 1, 12, 12), torch.zeros(3, dtype=torch.long)
+    with pytest.raises(ValueError, match="classes must agree"):
+        soft_labels(build("plain", width=4, num_classes=1))(build("plain", width=4, num_classes=4), x, y)
+    with pytest.raises(ValueError, match="a Classifier, not a Linear"):
+        hints(torch.nn.Linear(2, 2))

@@ -51,7 +51,8 @@ def test_learn_lam_is_the_same_function_with_lam_to_learn(lam, images, randomise
         assert (parameter.dtype, parameter.ndim, parameter.requires_grad) == (torch.float64, 0, True)
         assert parameter.item() == pytest.approx(lam)
     assert {t.data_ptr() for t in learned.state_dict().values()}.isdisjoint(t.data_ptr() for t in net.state_dict().values())
-    slide()(learned, 1.0)
+    with pytest.raises(ValueError, match="no LambdaReLU whose lam could move"):
+        slide()(learned, 1.0)
     assert lams(learned) == pytest.approx([lam] * 3)
 
 

@@ -64,6 +64,25 @@ def test_training_macs_count_the_teacher_and_skip_the_frozen():
     assert macs(student, shape) < side < plain
 
 
+@pytest.mark.parametrize("groups", [1, 2, 16])
+def test_each_gradient_of_a_conv_costs_what_its_forward_does_groups_or_not(groups):
+    conv, x = nn.Conv2d(16, 16, 3, padding=1, groups=groups, bias=False), torch.randn(2, 16, 8, 8, requires_grad=True)
+    with Count() as forward:
+        out = conv(x)
+    with Count() as both:
+        out.sum().backward(retain_graph=True)
+    assert forward.macs == 2 * 8 * 8 * conv.weight.numel()
+    assert both.macs == 2 * forward.macs
+    with Count() as one:
+        torch.autograd.grad(out.sum(), conv.weight)
+    assert one.macs == forward.macs
+
+
+def test_macs_name_the_images_that_a_network_does_not_take():
+    with pytest.raises(ValueError, match=r"takes no images of \(3, 28, 28\)"):
+        macs(build("plain", **SMALL), (3, 28, 28))
+
+
 def test_a_loss_that_draws_is_counted_over_several_steps():
     net, passes = build("plain", **SMALL), iter((1, 2, 1, 2))
 

@@ -260,6 +260,39 @@ def test_fuse_any_nest_of_sequentials(wrap, randomised, images):
     assert (again(x) - net(x)).abs().max() < 1e-10
 
 
+def test_drop_branch_keeps_whatever_stands_behind_the_sum(randomised, images):
+    net, x = randomised(loosen(build("scaler", **SMALL), "*post")), images(1, 12)
+    assert (drop_branch(net)(x) - set_scaler(net, 0.0)(x)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("scaler", [-0.1, 1.1, float("nan"), "a"])
+def test_a_scaler_is_a_share(scaler):
+    with pytest.raises(MoveError, match=r"set_scaler: the scaler must be in \[0, 1\]"):
+        set_scaler(build("scaler", **SMALL), scaler)
+
+
+def test_conv3_is_the_convs_of_that_name_and_no_bn():
+    frozen = {name for name, p in freeze(build("repvgg", **SMALL), "conv3").named_parameters() if not p.requires_grad}
+    assert frozen == {f"stage{i}.0.{layer}.conv3.0.weight" for i in (1, 2, 3) for layer in (0, 1)}
+    with pytest.raises(MoveError, match="freeze: nothing is named"):
+        freeze(build("plain", **SMALL), [])
+
+
+def test_strict_fuse_takes_no_lam_that_is_learned_for_good(randomised):
+    net = randomised(build("lambda", lam=1.0, **SMALL))
+    for name in [name for name, m in net.named_modules() if isinstance(m, LambdaReLU)]:
+        net.set_submodule(name, LearnedReLU(1.0).double())
+    with pytest.raises(NotExact, match="learns its lam"):
+        fuse(net)
+
+
+@pytest.mark.parametrize("move", [drop_branch, renew])
+def test_what_a_side_branch_stands_in_is_folded_first(move):
+    net = build("lambda" if move is renew else "scaler", **SMALL)
+    with pytest.raises(MoveError, match="fold first"):
+        move(attach(net, at="*pair.0" if move is renew else "*branch2.0", space="branch"))
+
+
 def test_settle_and_loosen_keep_the_function_and_undo_each_other(randomised, images):
     net, x = randomised(build("plain", **SMALL)), images(1, 12)
     loose = loosen(net)
@@ -280,7 +313,8 @@ def test_a_learned_lam_settles_from_anywhere_and_no_slide_moves_it(randomised, i
     learned = randomised(build("lambda", **SMALL))
     for name in [name for name, m in learned.named_modules() if isinstance(m, LambdaReLU)]:
         learned.set_submodule(name, LearnedReLU(0.25).double())
-    slide()(learned, 1.0)
+    with pytest.raises(ValueError, match="no LambdaReLU whose lam could move"):
+        slide()(learned, 1.0)
     assert {m.lam.item() for m in learned.modules() if isinstance(m, LearnedReLU)} == {0.25}
     assert not torch.equal(learned(x), net(x))
     assert torch.equal(settle(learned)(x), net(x))

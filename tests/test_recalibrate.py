@@ -71,7 +71,7 @@ def test_the_deepest_bn_by_a_forward_of_hooks(randomised):
 
 @pytest.mark.parametrize("frozen", [[], ["all"], ["stage2.*"]])
 def test_nothing_else_changes(frozen, randomised):
-    data, net = load("synthetic"), randomised(freeze(build("scaler", **SMALL), frozen))
+    data, net = load("synthetic"), randomised(freeze(build("scaler", **SMALL), frozen) if frozen else build("scaler", **SMALL))
     if frozen == ["all"]:
         net = randomised(build("scaler", **SMALL)).requires_grad_(False)
     net.stage1.train()

@@ -17,7 +17,7 @@ from torch import nn
 from reducenet.data import Data
 from reducenet.measure import accuracy
 from reducenet.moves import MoveError
-from reducenet.rivals.depthshrinker import COSTS, accuracy_without, deployed, groups, input_shapes, measured, resolved, without
+from reducenet.rivals.depthshrinker import COSTS, accuracy_without, convs, deployed, groups, input_shapes, measured, resolved, without
 from reducenet.train import device_for, fit
 
 Table = Sequence[Sequence[float]]
@@ -119,7 +119,7 @@ def cost_table(net: nn.Module, data: Data, cost: str) -> list[list[float]]:
     for i, j, acts in segments(net):
         block = home[acts[0]]
         merged = deployed(without(net, acts).get_submodule(block))
-        if _convs(before[block]) - _convs(merged) >= len(acts):
+        if convs(before[block]) - convs(merged) >= len(acts):
             changes[i][j] = measured(merged, cost, shapes[block]) - spent[block]
     return changes
 
@@ -156,7 +156,3 @@ def segments(net: nn.Module) -> Iterator[tuple[int, int, list[str]]]:
 def _table(net: nn.Module) -> list[list[float]]:
     size = len(boundaries(net)) + 2
     return [[0.0 if j == i + 1 else math.inf for j in range(size)] for i in range(size)]
-
-
-def _convs(module: nn.Module) -> int:
-    return sum(isinstance(m, nn.Conv2d) for m in module.modules())

@@ -74,13 +74,15 @@ def search_mask(
     if explore < 0 or cost_weight < 0:
         raise MoveError(f"search_mask: explore and cost_weight must be at least 0, not {explore} and {cost_weight}")
     found = groups(net, "search_mask")
-    if not 0 <= keep < len(found):
+    if not isinstance(keep, int) or not 0 <= keep < len(found):
         raise MoveError(f"search_mask: keep must be from 0 to {len(found) - 1}, not {keep}; the groups are: {', '.join(found)}")
     open_ended = [name for name in found if isinstance(getattr(net.get_submodule(name), "post", None), nn.Identity)]
     if final_relu and not open_ended:
         raise MoveError("search_mask: final_relu has nothing to add; every block with a LambdaReLU ends in a ReLU")
     copied = copy.deepcopy(net).to(device_for(device)).eval()
     count = len(found) - keep
+    if idle := [name for name, acts in found.items() if not merges(copied, name, acts)]:
+        raise MoveError(f"search_mask: nothing would merge in {', '.join(idle)}, whichever activation is removed; settle what is not to go")
     if by == "learned":
         savings = list(_savings(copied, found, cost, data)) if cost_weight else []
         gated = with_gates(copied, found, keep, seed)
@@ -142,6 +144,16 @@ def without(net: nn.Module, acts: list[str]) -> nn.Module:
 def deployed(module: nn.Module) -> nn.Module:
     """`deployed(module)(x) == module(x)`: fused, and every linear run of convs one conv, whatever that costs."""
     return fuse(module, strict=False, dearer=True)
+
+
+def merges(net: nn.Module, block: str, acts: list[str]) -> bool:
+    """Whether the deployed block has fewer convs without these activations."""
+    before, after = (deployed(side.get_submodule(block)) for side in (without(net, []), without(net, acts)))
+    return convs(after) < convs(before)
+
+
+def convs(module: nn.Module) -> int:
+    return sum(isinstance(m, nn.Conv2d) for m in module.modules())
 
 
 def measured(module: nn.Module, cost: str, shape: tuple[int, ...]) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from reducenet.moves import MoveError, matching
+from reducenet.side import inside_branches
 
 
 class _Multiplied(torch.autograd.Function):
@@ -63,7 +64,8 @@ def repopt(net: nn.Module, at: str | list[str] = "*branch2.0", conv3: float = 1.
         if not (math.isfinite(scale) and scale >= 0) or (name == "conv3" and scale == 0):
             raise MoveError(f"repopt: {name} must be a finite scale {'above' if name == 'conv3' else 'of at least'} 0, not {scale}")
     net = copy.deepcopy(net)
-    found = {name: m for name, m in net.named_modules() if type(m) is nn.Conv2d}
+    taken = inside_branches(net)
+    found = {name: m for name, m in net.named_modules() if type(m) is nn.Conv2d and name not in taken}
     names = matching("repopt", found, at, "plain conv")
     if identity and not any(_keeps_shape(found[name]) for name in names):
         raise MoveError(f"repopt: no conv that matches {at!r} keeps the shape of its input, so none has an identity; take identity = 0")

@@ -20,7 +20,7 @@ def project(net: nn.Module, factor: int = 2, *, seed: int = 0) -> nn.Module:
     """
     if not isinstance(net, Classifier) or not isinstance(net.classifier, nn.Linear):
         raise MoveError(f"project: {type(net).__name__} has no neck before a linear classifier; nets of `build` do")
-    if len(net.neck):
+    if any(True for _ in net.neck.children()):
         raise MoveError("project: neck has a projector already; one is all SimKD takes")
     planes = net.classifier.in_features
     if not 1 <= factor <= planes:
