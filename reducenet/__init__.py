@@ -8,6 +8,8 @@ Names are imported on first use, so `reducenet plan` never waits for torch.
 
 from importlib import import_module
 
+from reducenet.home import BUILDS, MOVES, SEARCHES, TUNES
+
 _HOME = {
     "LambdaReLU": "activation", "slide": "activation",
     "NotExact": "algebra", "fold_bn": "algebra", "merge": "algebra", "add": "algebra",
@@ -23,6 +25,7 @@ _HOME = {
     "DataError": "datasets", "load_data": "data",
     "save": "checkpoint", "load": "checkpoint",
 }  # fmt: skip
+_HOME |= {word: module for words in (BUILDS, MOVES, SEARCHES, TUNES) for word, module in words.items() if word != "resize"}
 __all__ = sorted(_HOME)
 
 

@@ -86,7 +86,7 @@ def fuse_report(
     """
     shape = tuple(example.shape) if isinstance(example, Tensor) else (1, *example) if isinstance(example, tuple | list) else ()
     if len(shape) != 4:
-        found = shape if isinstance(example, Tensor) else type(example).__name__
+        found = tuple(example) if isinstance(example, tuple | list) else shape or type(example).__name__
         raise ValueError(f"fuse_report: the example is a batch of images [N, C, H, W] or a shape (C, H, W), not {found}")
     after, changes = fused(net, strict, dearer)
     sides = [_measured(side, shape, seconds) for side in (net, after)]

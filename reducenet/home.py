@@ -21,6 +21,8 @@ def homes(moves: list[dict]) -> set[str]:
     found = set()
     for move in moves:
         for word, given in move.items():
+            if word not in every and word != "fit":
+                raise LookupError(f"the word {word!r} has no home: reducenet/home.py says where a word lives")
             said = {given.get("loss"), *(option for option in OPTIONS if given.get(option))} if word == "fit" else ()
             found |= {every[word]} if word in every else {OPTIONS[option] for option in said if option in OPTIONS}
     return found

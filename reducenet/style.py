@@ -19,12 +19,12 @@ MARKERS = "os^vDP*X<>"
 
 def arm_styles(arms: list[str]) -> dict[str, tuple[str, str]]:
     """(colour, marker) of every arm: the fixed one, or one that its name picks; where two names pick the same, the later takes the next."""
-    styles: dict[str, tuple[str, str]] = {}
+    styles = {arm: ARMS[arm] for arm in arms if arm in ARMS}
     dark = [colour for colour in PALETTE if colour not in (PINK, YELLOW)]  # those two fade on white
     free = [(colour, marker) for marker in MARKERS for colour in dark]
-    for arm in arms:
+    for arm in (arm for arm in arms if arm not in ARMS):
         start = int.from_bytes(hashlib.sha256(arm.encode()).digest()[:4], "little")
-        choices = [ARMS[arm]] if arm in ARMS else [free[(start + i) % len(free)] for i in range(len(free))]
+        choices = [free[(start + i) % len(free)] for i in range(len(free))]
         styles[arm] = next((choice for choice in choices if choice not in styles.values()), choices[0])
     return styles
 

@@ -44,7 +44,8 @@ def test_the_study_file_in_readme_is_in_the_quick_study():
 
 
 @pytest.mark.slow
-def test_the_python_in_readme_runs():
+def test_the_python_in_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     ran = {}
     for block in blocks("python"):
         exec(block, ran)

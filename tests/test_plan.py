@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from studies import ROOT, TINY, make
 
+from reducenet import home
 from reducenet.study import identity
 from reducenet.study.execute import inherited
 from reducenet.study.grammar import StudyError
@@ -149,6 +150,16 @@ def test_a_method_is_in_the_keys_of_the_runs_that_use_it_and_of_no_other(monkeyp
     assert changed("def repopt(") == {"repopt"}
     assert changed("def search_mask(") == {"depth"}  # depth imports it
     assert changed("def sandwich(") == {"super"}
+
+
+def test_a_word_without_a_home_and_a_home_that_is_not_there(tmp_path, monkeypatch):
+    file = make(tmp_path, TINY.replace('"drop_branch"]', '"drop_branch", "recalibrate"]'))
+    monkeypatch.setitem(home.TUNES, "recalibrate", "rivals.nowhere")
+    with pytest.raises(StudyError, match=r"rivals/nowhere\.py is not there; see reducenet/home\.py"):
+        plan(file, device="cpu")
+    monkeypatch.delitem(home.TUNES, "recalibrate")
+    with pytest.raises(StudyError, match="the word 'recalibrate' has no home: reducenet/home.py"):
+        plan(file, device="cpu")
 
 
 def test_a_changed_method_changes_the_keys_of_its_arms_alone(tmp_path, monkeypatch):

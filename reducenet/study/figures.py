@@ -20,6 +20,7 @@ def accuracy(values: pd.DataFrame, labels: dict[str, str], baseline: str, name: 
     """Accuracy, an arm a line: seeds faint, mean marked, 95 % t interval."""
     figure, axes = _dots(values, labels, on_scale(values, baseline))
     axes.axvline(values[baseline].mean(), color=GREY, lw=1, ls=":", zorder=0)
+    _cut(axes, values[baseline].mean() - OFF_SCALE)
     axes.set_xlabel(f"{name} (%)")
     return figure
 
@@ -32,6 +33,7 @@ def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, marg
     figure, axes = _dots(differences, {arm: labels[arm] for arm in arms}, shown)
     axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
     axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
+    _cut(axes, -OFF_SCALE)
     axes.set_xlabel(f"{name} minus {labels[baseline]}, same seed (points)")
     return figure
 
@@ -53,6 +55,12 @@ def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseli
     return figure
 
 
+def _cut(axes: plt.Axes, floor: float) -> None:
+    """Nothing is drawn below the floor, so what is off the scale is."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, floor - 0.02 * (high - floor)), high)
+
+
 def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str]) -> tuple[plt.Figure, plt.Axes]:
     arms = list(labels)
     figure, axes = plt.subplots(figsize=(4.8, 0.9 + 0.58 * len(arms)))
@@ -62,7 +70,7 @@ def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str]) -> tup
         seeds = values[arm].dropna().to_numpy()
         axes.text(0, place - 0.3, labels[arm], transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10)
         if arm not in shown:
-            text = f"◂ off the scale at {seeds.mean():.1f}" if len(seeds) else "not run yet"
+            text = f"◂ off the scale at {seeds.mean():.1f}".replace("-", "−") if len(seeds) else "not run yet"
             axes.text(0, place + 0.06, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10, color="#4d4d4d")
             continue
         mean, low, high = t_interval(seeds, least=RESULT)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from reducenet.study.vocabulary import ARMS, MOVES, STARTS, Above0, Count, Positive, Words
+from reducenet.study.vocabulary import ARMS, MOVES, STARTS, Above0, Count, Positive, Words, unread
 
 
 class StudyError(ValueError):
@@ -106,6 +106,9 @@ def _move(study: Study, entry: str | dict, where: str) -> dict:
     defaults = {"build": study.build, "fit": study.fit}.get(name, {})
     if "cost_of" in given:
         defaults = {key: value for key, value in defaults.items() if key != "epochs"}
+    kinds = {key: defaults[key] for key in ("block", "loss", "lam") if key in defaults}
+    if key := unread(name, kinds | given):
+        raise StudyError(f"{where}.{name}: nothing reads {key!r} here; leave it out")
     try:
         return {name: model.model_validate(defaults | given).model_dump(mode="json")}
     except ValidationError as error:

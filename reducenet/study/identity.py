@@ -35,10 +35,14 @@ def core_code() -> str:
 
 def code_of(moves: list[dict]) -> str:
     """A hash of the modules outside the core that these moves use, with all that those import: a method more changes no other's keys."""
-    found, new = set(), {home.replace(".", "/") for home in homes(moves)}
-    while new := new - found - set(CORE):
-        found |= new
-        new = {name for module in new for name in _imports(module)}
+    try:
+        found, new = set(), {home.replace(".", "/") for home in homes(moves)}
+        while new := new - found - set(CORE):
+            found |= new
+            new = {name for module in new for name in _imports(module)}
+    except (LookupError, OSError) as error:
+        missing = f"{error.filename} is not there; see reducenet/home.py" if isinstance(error, OSError) else error.args[0]
+        raise StudyError(missing) from None
     return _code_of(tuple(sorted(found))) if found else ""
 
 

@@ -23,7 +23,8 @@ def print_plan(plan: Plan, store: Store) -> None:
         table.add_row(arm, sentence(chains[arm], {"build": study.build, "fit": study.fit}), str(len(own)), str(todo or ""))
     console.print(table)
     device = next(iter(plan.runs.values())).parameters["device"]
-    console.print(f"{study.seeds} seeds · {study.data} · {device}, {study.threads} thread{'s' * (study.threads > 1)} · "
+    seeds = f"{study.seeds} seed{'s' * (study.seeds > 1)}"
+    console.print(f"{seeds} · {study.data} · {device}, {study.threads} thread{'s' * (study.threads > 1)} · "
                   f"{len(plan.runs)} runs with the one that times the arms · {len(plan.runs) - len(finished)} to do")  # fmt: skip
 
 

@@ -67,7 +67,10 @@ def plan(path: str | Path, device: str | None = None) -> Plan:
     notebooks = {name: path.parent / f"{name}.ipynb" for name in ("fit", "latency")}
     for notebook in notebooks.values():
         if not notebook.is_file():
-            raise grammar.StudyError(f"{notebook}: the notebook that runs this study is missing; `python notebooks/build.py` makes it")
+            raise grammar.StudyError(
+                f"{notebook}: the notebook that runs a study is missing: study files live beside it, in ablations/ "
+                "(`python notebooks/build.py` makes the project's own)"
+            )
     common = {"data": study.data, **identity.numerics(device or study.device, study.threads)}
     torch_version = common.pop("torch")
     code = [identity.core_code(), identity.notebook_code(notebooks["fit"]), datasets.fingerprint(study.data), torch_version]
@@ -133,7 +136,8 @@ def _read_by_a_run(move: dict) -> dict:
         ignored |= {"lam_until"} if given["lam"] is None else set()
     if name == "build":
         ignored |= {key for read in BLOCK_READS.values() for key in read} - set(BLOCK_READS[given["block"]])
-    return {name: {key: value for key, value in given.items() if key not in ignored}}
+    usual = {key: field.default for key, field in MOVES[name].model_fields.items()}  # so that a new parameter leaves old keys alone
+    return {name: {key: value for key, value in given.items() if key not in ignored and value != usual[key]}}
 
 
 def sentence(chain: list[dict], defaults: dict[str, dict]) -> str:

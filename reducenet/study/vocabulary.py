@@ -39,7 +39,7 @@ class Build(Words):
     depth: Positive = 8
     width: Positive = 8
     expansion: Positive = 4
-    scaler: float = 1.0
+    scaler: Share = 1.0
     lam: Share = 0.0
     post_relu: bool = True
     stem_stride: Positive = 1
@@ -73,7 +73,7 @@ class Fit(Words):
     cost_of: str | None = None
     loss: Literal["ce", "smoothed", "kd", "features", "hints", "attention", "match", "block-wise", "sandwich", "netaug"] = "ce"
     teacher: str | None = None
-    smoothing: Share = 0.1
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     kd_weight: Share = 0.9
     temperature: Above0 = 4.0
     kd_reduction: Literal["batchmean", "elementwise-mean"] = "batchmean"
@@ -110,7 +110,7 @@ class DropBranch(Words):
 
 
 class SetScaler(Words):
-    scaler: float
+    scaler: Share
 
 
 class Narrow(Words):
@@ -255,4 +255,18 @@ MOVES: dict[str, type[Words]] = {
     "search_mask": SearchMask, "snap": Snap, "search_depth": SearchDepth, "search_width": SearchWidth, "prune": Prune,
     "recalibrate": Recalibrate, "ridge": Ridge,
 }  # fmt: skip
+
+
+def unread(name: str, given: dict) -> str | None:
+    """The first parameter in `given` that this block, or this loss, does not read."""
+    if name == "build":
+        reads, kind = BLOCK_READS, given.get("block", Build.model_fields["block"].default)
+    elif name == "fit":
+        reads, kind = LOSS_READS, given.get("loss", Fit.model_fields["loss"].default)
+    else:
+        return None
+    idle = {key for read in reads.values() for key in read} - set(reads.get(kind, given)) - {"teacher"}
+    return next((key for key in given if key in idle or (key == "lam_until" and "lam" not in given)), None)
+
+
 ARMS = ("teacher", "cost_of", "arm")  # parameters that name another arm

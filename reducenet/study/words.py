@@ -44,6 +44,8 @@ class Report:
         """How many seeds the means rest on: "5 seeds", or "4 to 5 seeds" where arms lost some."""
         counts = self.values.count()
         counts = counts[counts > 0]
+        if counts.max() == 1:
+            return "1 seed"
         return f"{counts.min()} seeds" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()} seeds"
 
     def against_baseline(self, arm: str) -> Contrast | None:
@@ -156,6 +158,12 @@ class Report:
     def chain_row(self, arm: str) -> dict:
         defaults = {"build": self.study.build, "fit": self.study.fit}
         return dict(label=self.labels[arm], arm=arm, sentence=sentence(self.chains[arm], defaults))
+
+    def defaults(self) -> str:
+        """What the chains leave out: the study's own defaults of build and fit, every other parameter being the word's."""
+        said = [f"{word}: {', '.join(f'{key} {value}' for key, value in given.items())}" for word in ("build", "fit")
+                if (given := getattr(self.study, word))]  # fmt: skip
+        return f"Where a chain does not say otherwise, {'; '.join(said)}." if said else "The chains say all that is not a word's default."
 
     def threats(self) -> list[str]:
         lines = []
