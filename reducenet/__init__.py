@@ -12,20 +12,18 @@ from reducenet.home import BUILDS, MOVES, SEARCHES, TUNES
 
 _HOME = {
     "LambdaReLU": "activation", "slide": "activation",
-    "NotExact": "algebra", "fold_bn": "algebra", "merge": "algebra", "add": "algebra",
-    "repair": "borders", "fuse": "deploy", "fuse_report": "fusion_report", "to_program": "export", "to_onnx": "export",
+    "NotExact": "algebra", "fold_bn": "algebra", "merge": "algebra", "add": "algebra", "repair": "borders",
+    "fuse_report": "fusion_report", "to_program": "export", "to_onnx": "export",
     "ScalerBlock": "blocks", "PlainBlock": "blocks", "LambdaBlock": "blocks", "PublishedBlock": "blocks",
-    "InvertedBlock": "blocks", "RepVGGBlock": "blocks", "ReduceNet": "net", "build": "net", "vanillanet": "rivals.vanillanet",
-    "MoveError": "moves", "drop_branch": "moves", "set_scaler": "moves", "linearise": "moves", "settle": "moves", "loosen": "moves",
-    "add_relu": "moves", "renew": "moves", "freeze": "moves", "reinit": "moves", "attach": "side", "fold": "side",
-    "perform": "chain", "recalibrate": "batchnorm",
+    "InvertedBlock": "blocks", "RepVGGBlock": "blocks", "ReduceNet": "net",
+    "MoveError": "moves", "perform": "chain",
     "cross_entropy": "distill", "soft_labels": "distill", "feature_alignment": "distill",
     "DivergedError": "train", "fit": "train",
     "accuracy": "measure", "parameters": "measure", "macs": "measure", "latency": "measure",
     "DataError": "datasets", "load_data": "data",
     "save": "checkpoint", "load": "checkpoint",
 }  # fmt: skip
-_HOME |= {word: module for words in (BUILDS, MOVES, SEARCHES, TUNES) for word, module in words.items() if word != "resize"}
+_HOME |= {**BUILDS, **MOVES, **SEARCHES, **TUNES}  # every word of a chain is a function
 __all__ = sorted(_HOME)
 
 

@@ -177,8 +177,3 @@ BLOCKS = {
     "scaler": ScalerBlock, "plain": PlainBlock, "lambda": LambdaBlock, "published": PublishedBlock,
     "inverted": InvertedBlock, "repvgg": RepVGGBlock,
 }  # fmt: skip
-# The parameters of `build` that each block reads.
-READS = {
-    "scaler": ("expansion", "scaler", "post_relu"), "plain": ("post_relu",), "lambda": ("expansion", "lam", "post_relu"),
-    "published": ("expansion", "post_relu"), "inverted": ("expansion", "lam", "post_relu"), "repvgg": (),
-}  # fmt: skip

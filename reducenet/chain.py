@@ -7,7 +7,6 @@ tune      net, data -> net           other tensors, the same structure: without 
 fit       net, data -> net           trains
 """
 
-import copy
 import inspect
 from collections.abc import Callable
 from importlib import import_module
@@ -51,7 +50,10 @@ def perform(net: nn.Module | None, move: dict, seed: int = 0) -> nn.Module:
     if wrong := [key for key in parameters if key not in known]:
         raise ValueError(f"{name}: unknown parameter {wrong[0]!r}; known: {', '.join(known) or 'none'}")
     seeded = {"seed": seed} if "seed" in inspect.signature(move).parameters else {}
-    return move(*(() if name in BUILDS else (net,)), **copy.deepcopy(parameters), **seeded)
+    return move(*(() if name in BUILDS else (net,)), **parameters, **seeded)
+
+
+DRAWING = ("sandwich", "netaug")  # losses that draw what they compute, at every step
 
 
 def objective(fit: dict, teacher: nn.Module | None = None, seed: int = 0) -> Callable:

@@ -38,7 +38,7 @@ def save(net: nn.Module, path: str | Path, chain: list[str | dict], seed: int = 
     path = Path(path)
     try:
         _check_shapes(_shapes(_replayed(chain, seed)), _shapes(net))
-        written = [dict([word(move)]) for move in chain]
+        written = [{name: given} for name, given in map(word, chain)]
     except PLAYING as error:
         raise CheckpointError(f"{path}: not written; the chain does not lead to this network: {_one_line(error)}") from error
     tensors = _tensors(net)

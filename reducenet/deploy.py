@@ -23,7 +23,7 @@ from reducenet.activation import LambdaReLU, LearnedReLU
 from reducenet.algebra import NotExact, add, bn_as_conv, check_pair, fold_bn, identity_conv, merge, ring
 from reducenet.graph import Changes, Rewriting, Step, Tracer, in_place, operands
 from reducenet.moves import FrozenBatchNorm2d, MoveError
-from reducenet.net import Classifier
+from reducenet.net import Network
 from reducenet.side import fold, has_side_branch
 
 BN2D = (nn.BatchNorm2d, FrozenBatchNorm2d)
@@ -33,7 +33,7 @@ def fuse(net: nn.Module, strict: bool = True, dearer: bool = False) -> nn.Module
     """`fuse(net)(x) == net(x)` in eval mode, as it would be deployed: side branches and BNs folded, linear runs of convs merged to one,
     parallel convs (with a BN or nothing beside them, as in RepVGG) added to one.
 
-    A `Classifier` stays one, its children fused one by one; any other module comes back as a `GraphModule`. What stays keeps its name,
+    A `Network` stays one, its children fused one by one; any other module comes back as a `GraphModule`. What stays keeps its name,
     what was frozen stays frozen. What would not be exact stays as it is, and so does what would cost more MACs per output pixel as one
     conv, unless `dearer`: it may be depth that costs.
     Raises `NotExact` in train mode and, if `strict`, where a LambdaReLU is not at lam 1, since its pair would stay a pair; `NotTraceable`
@@ -69,8 +69,8 @@ def _without_side_branches(net: nn.Module) -> nn.Module:
 
 
 def _parts(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """What is traced: the network, or the children of a `Classifier`, which are called from outside and stay where they are."""
-    if isinstance(module, Classifier | nn.ModuleList | nn.ModuleDict):
+    """What is traced: the network, or the children of a `Network`, which are called from outside and stay where they are."""
+    if isinstance(module, Network | nn.ModuleList | nn.ModuleDict):
         for key, child in module.named_children():
             yield from _parts(child, f"{name}.{key}" if name else key)
     elif any(module.children()) and not Tracer().is_leaf_module(module, name):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reducenet.blocks import BLOCKS
-from reducenet.net import Classifier
+from reducenet.net import Network
 
 
 def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,8 +81,8 @@ class Seen:
 
 
 def _with_maps(teacher: nn.Module) -> nn.Module:
-    if not isinstance(teacher, Classifier):
-        raise ValueError(f"a teacher of maps or features is a network of this package, a Classifier, not a {type(teacher).__name__}")
+    if not isinstance(teacher, Network):
+        raise ValueError(f"a teacher of maps or features is a network of this package, a Network, not a {type(teacher).__name__}")
     return _fixed(teacher)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reducenet.activation import LambdaReLU, LearnedReLU
 from reducenet.algebra import fold_bn, merge
 from reducenet.blocks import BLOCKS, LambdaBlock, PlainBlock, PublishedBlock, ScalerBlock, conv3x3
+from reducenet.names import PARTS
 from reducenet.seeding import initialise
 
 
@@ -143,9 +144,6 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps)
-
-
-PARTS = ("all", "classifier", "classifier.weight", "classifier.bias", "conv3", "bn.affine", "bn.statistics")
 
 
 def freeze(net: nn.Module, parts: str | list[str]) -> nn.Module:

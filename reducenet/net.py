@@ -2,11 +2,12 @@
 
 from torch import Tensor, nn
 
-from reducenet.blocks import BLOCKS, READS, conv3x3
+from reducenet.blocks import BLOCKS, conv3x3
+from reducenet.names import READS
 from reducenet.seeding import initialise
 
 
-class Classifier(nn.Module):
+class Network(nn.Module):
     """`forward(x) == classifier(features(x))`, the logits [N, classes]; `features(x)` are the maps of the last stage, pooled.
 
     `trunk` names the parts that an image passes through, in order; `neck` stands between them and the pooling, empty unless a projector
@@ -36,7 +37,7 @@ class Classifier(nn.Module):
         return self.classifier(self.features(x))
 
 
-class ReduceNet(Classifier):
+class ReduceNet(Network):
     """A CIFAR-style ResNet of `depth == 6 n + 2` whose blocks are `block(in_planes, planes, stride)`.
 
     The stages have width, 2 width and 4 width planes; stages two and three halve the image, and so does the stem at `stem_stride` 2.

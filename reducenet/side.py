@@ -174,7 +174,8 @@ def fold(net: nn.Module) -> nn.Module:
     if not found:
         raise MoveError("fold: no conv has a side branch; it was folded already, or never attached")
     for name, module in found.items():
-        net.set_submodule(name, (_folded if isinstance(module, Beside) else _summed)(name, module).train(module.training))
+        conv = _folded(name, module) if isinstance(module, Beside) else _summed(module)
+        net.set_submodule(name, conv.train(module.training))
     return net
 
 
@@ -189,7 +190,7 @@ def has_side_branch(module: nn.Module) -> bool:
     return isinstance(module, Beside) or (isinstance(module, nn.Conv2d) and parametrize.is_parametrized(module, "weight"))
 
 
-def _summed(name: str, conv: nn.Conv2d) -> nn.Conv2d:
+def _summed(conv: nn.Conv2d) -> nn.Conv2d:
     """A plain conv with the kernel that the parametrised one computes with; frozen where its own parameters are."""
     base = next(conv.parametrizations.weight.parameters(recurse=False))
     plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,

@@ -4,7 +4,7 @@ import torch
 from reducenet import chain, home, moves
 from reducenet.net import build
 from reducenet.rivals import layerfolding
-from reducenet.study.vocabulary import MOVES
+from reducenet.study.vocabulary import VOCABULARY
 
 
 def test_every_word_has_a_function_and_every_function_is_a_word():
@@ -12,7 +12,7 @@ def test_every_word_has_a_function_and_every_function_is_a_word():
     kinds = (home.BUILDS, home.MOVES, home.SEARCHES, home.TUNES)
     words = [word for kind in kinds for word in kind]
     assert len(words) == len(set(words))
-    assert {*words, "fit", "best_of"} - {"resize"} == set(MOVES)
+    assert {*words, "fit", "best_of"} - {"resize"} == set(VOCABULARY)
     for word in words:
         assert callable(chain.function(word)), word
         assert chain.function(word).__doc__, word

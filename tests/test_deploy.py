@@ -13,7 +13,7 @@ from torch.fx.experimental.optimization import fuse as peer_fuse
 from reducenet.algebra import NotExact
 from reducenet.deploy import fuse, fused, pad_first
 from reducenet.moves import MoveError, freeze, linearise
-from reducenet.net import Classifier, build
+from reducenet.net import Network, build
 from reducenet.side import attach
 
 SMALL = dict(width=4, expansion=2, num_classes=4)
@@ -31,7 +31,7 @@ def test_our_networks_stay_classifiers_with_their_names(block, randomised, image
         assert_same(new, net, x)
         assert_same(new.features, net.features, x)
     assert type(new) is type(net)
-    assert isinstance(new, Classifier)
+    assert isinstance(new, Network)
     assert {name.removesuffix(".bias") for name in new.state_dict()} <= {n.rpartition(".")[0] for n in net.state_dict()} | set(
         net.state_dict()
     )

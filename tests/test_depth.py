@@ -19,7 +19,7 @@ from reducenet.deploy import fuse
 from reducenet.measure import Count, accuracy, latency, macs
 from reducenet.moves import MoveError, linearise, loosen, settle
 from reducenet.net import build
-from reducenet.rivals import depth, depthshrinker
+from reducenet.rivals import depth, removal
 from reducenet.rivals.depth import best_cuts, boundaries, cost_table, importance_table, search_depth
 from reducenet.train import fit
 
@@ -89,7 +89,7 @@ def test_best_cuts_is_the_brute_force_search(given):
 @pytest.mark.parametrize(("name", "cost"), [("lambda", "latency"), ("plain", "latency"), ("inverted", "macs")])
 def test_best_cuts_on_measured_tables(name, cost, nets, data, monkeypatch):
     """Really measured costs and accuracies; budgets from the cheapest to the dearest way."""
-    monkeypatch.setattr(depthshrinker, "latency", partial(latency, seconds=0.02))
+    monkeypatch.setattr(removal, "latency", partial(latency, seconds=0.02))
     changes = cost_table(nets[name], data, cost)
     worth = importance_table(nets[name], data, changes)
     n = len(changes) - 1
@@ -204,7 +204,7 @@ def test_importance_after_training_is_against_the_net_trained_as_long(nets, data
 def test_latencies_are_not_those_of_a_counted_run(nets):
     """A search is run under a count of its MACs, which would slow what is timed."""
     with Count() as count:
-        assert depthshrinker.measured(nets["plain"], "latency", SHAPE) > 0
+        assert removal.measured(nets["plain"], "latency", SHAPE) > 0
     assert count.macs == 0
 
 

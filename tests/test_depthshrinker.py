@@ -15,8 +15,9 @@ from reducenet.distill import cross_entropy
 from reducenet.measure import accuracy, latency, macs
 from reducenet.moves import MoveError, freeze, linearise, loosen, settle
 from reducenet.net import build
-from reducenet.rivals import depthshrinker
-from reducenet.rivals.depthshrinker import SELECTORS, choose, groups, search_mask, with_gates
+from reducenet.rivals import depthshrinker, removal
+from reducenet.rivals.depthshrinker import SELECTORS, choose, search_mask, with_gates
+from reducenet.rivals.removal import accuracy_without, groups
 from reducenet.train import fit
 
 SMALL = dict(width=4, expansion=2, num_classes=4)
@@ -124,7 +125,7 @@ def test_a_block_with_a_large_saving_is_the_first_to_go(favoured, trained, data,
 
 
 def test_savings_are_those_of_the_merged_network(trained, data, monkeypatch):
-    monkeypatch.setattr(depthshrinker, "latency", partial(latency, seconds=0.02))
+    monkeypatch.setattr(removal, "latency", partial(latency, seconds=0.02))
     found = groups(trained, "test")
     total = macs(fuse(trained, strict=False), SHAPE)
     for block, saving in zip(BLOCKS, depthshrinker._savings(trained, found, "macs", data), strict=True):
@@ -204,7 +205,7 @@ def test_greedy_is_the_brute_force_search(trained, data):
     assert removed(search_mask(trained, data, keep=2, by="greedy")) == [one]
     assert set(removed(search_mask(trained, data, keep=1, by="greedy"))) == {one, two}
     for name in BLOCKS:
-        assert depthshrinker.accuracy_without(trained, [f"{name}.pair.2"], data, 0, "cpu") == worth([name])
+        assert accuracy_without(trained, [f"{name}.pair.2"], data, 0, "cpu") == worth([name])
 
 
 def test_greedy_sees_what_a_block_is_worth(trained, data, monkeypatch):

@@ -387,5 +387,5 @@ def test_a_teacher_of_other_classes_or_without_maps_is_refused():
     x, y = torch.randn(3, 1, 12, 12), torch.zeros(3, dtype=torch.long)
     with pytest.raises(ValueError, match="classes must agree"):
         soft_labels(build("plain", width=4, num_classes=1))(build("plain", width=4, num_classes=4), x, y)
-    with pytest.raises(ValueError, match="a Classifier, not a Linear"):
+    with pytest.raises(ValueError, match="a Network, not a Linear"):
         hints(torch.nn.Linear(2, 2))

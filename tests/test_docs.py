@@ -7,7 +7,7 @@ import pytest
 from studies import ROOT
 
 from reducenet.cli import _parser
-from reducenet.study.vocabulary import MOVES
+from reducenet.study.vocabulary import VOCABULARY
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,7 +33,7 @@ def test_commands_exist():
 
 def test_the_table_of_moves_is_complete():
     table = README.split("| move |")[1].split("\n\n")[0]
-    assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))) == set(MOVES)
+    assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:]))) == set(VOCABULARY)
 
 
 def test_the_study_file_in_readme_is_in_the_quick_study():

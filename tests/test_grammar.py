@@ -4,37 +4,36 @@ from typing import get_args
 import pytest
 from studies import ROOT, TINY, make
 
-from reducenet import blocks, chain, distill, moves, net, train
+from reducenet import blocks, chain, distill, net, train
+from reducenet.names import READS
 from reducenet.rivals import supernet
 from reducenet.study.grammar import StudyError, read
-from reducenet.study.vocabulary import BLOCK_READS, LOSS_READS, MOVES, PARTS
+from reducenet.study.vocabulary import LOSS_READS, VOCABULARY
 
 
 def test_the_words_are_the_functions():
     """Same moves, same parameters, same defaults in the study file and in Python; what a run adds is listed here."""
     by_the_run = {"net", "data", "num_classes", "in_channels", "seed", "device"}
     words = {*chain.BUILDS, *chain.MOVES, *chain.SEARCHES, *chain.TUNES} - {"resize"}
-    assert set(MOVES) == words | {"fit", "best_of"}
+    assert set(VOCABULARY) == words | {"fit", "best_of"}
     for name in words:
         theirs = {p.name: p.default for p in inspect.signature(chain.function(name)).parameters.values() if p.name not in by_the_run}
-        ours = MOVES[name].model_fields
+        ours = VOCABULARY[name].model_fields
         assert set(ours) == set(theirs), name
         for key, field in ours.items():
             assert field.is_required() == (theirs[key] is inspect.Parameter.empty), (name, key)
             assert field.is_required() or field.default == theirs[key], (name, key)
-    assert moves.PARTS == PARTS
     fit = inspect.signature(train.fit).parameters
     for key in ("lr", "momentum", "weight_decay", "batch", "schedule"):
-        assert MOVES["fit"].model_fields[key].default == fit[key].default
+        assert VOCABULARY["fit"].model_fields[key].default == fit[key].default
 
 
 def test_every_block_and_loss_of_the_words_exists_and_reads_what_it_says():
-    assert BLOCK_READS == blocks.READS
-    assert set(blocks.BLOCKS) == set(BLOCK_READS) == set(get_args(MOVES["build"].model_fields["block"].annotation))
-    assert set(LOSS_READS) == set(get_args(MOVES["fit"].model_fields["loss"].annotation))
+    assert set(blocks.BLOCKS) == set(READS) == set(get_args(VOCABULARY["build"].model_fields["block"].annotation))
+    assert set(LOSS_READS) == set(get_args(VOCABULARY["fit"].model_fields["loss"].annotation))
     teacher = net.build("plain", width=4)
     for loss, reads in LOSS_READS.items():
-        given = {key: field.default for key, field in MOVES["fit"].model_fields.items()} | {"loss": loss}
+        given = {key: field.default for key, field in VOCABULARY["fit"].model_fields.items()} | {"loss": loss}
         seen = Reading(given)
         chain.objective(seen, teacher if "teacher" in reads else None)
         assert seen.read - {"loss", "lam_weight"} == set(reads) - {"teacher"}, loss
@@ -45,7 +44,7 @@ def test_the_losses_have_the_defaults_of_their_functions():
                  "attention": distill.attention, "sandwich": supernet.sandwich, "netaug": supernet.netaug}  # fmt: skip
     called = {"reduction": "kd_reduction", "count": "subnets"}
     for loss, function in functions.items():
-        fit = MOVES["fit"](epochs=1, loss=loss, **({"teacher": "t"} if "teacher" in LOSS_READS[loss] else {}))
+        fit = VOCABULARY["fit"](epochs=1, loss=loss, **({"teacher": "t"} if "teacher" in LOSS_READS[loss] else {}))
         for name, parameter in inspect.signature(function).parameters.items():
             if name not in ("teacher", "seed"):
                 assert getattr(fit, called.get(name, name)) == parameter.default, (loss, name)

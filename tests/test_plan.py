@@ -148,7 +148,7 @@ def test_a_method_is_in_the_keys_of_the_runs_that_use_it_and_of_no_other(monkeyp
         return {name for name, sentence in moves.items() if identity.code_of(sentence) != before[name]}
 
     assert changed("def repopt(") == {"repopt"}
-    assert changed("def search_mask(") == {"depth"}  # depth imports it
+    assert changed("def groups(") == {"depth"}  # what the searches share
     assert changed("def sandwich(") == {"super"}
 
 

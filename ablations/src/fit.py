@@ -76,8 +76,8 @@ guide = network_of(teacher) if teacher else None
 
 def learn(net, p):
     """The trained network, its curves, what the training cost, and "ok" or "diverged"."""
-    loss, random = chain.objective(p, guide, seed), p.get("loss") in ("sandwich", "netaug")
-    per_image = measure.training_macs(net, shape, chain.objective(p, guide, seed), steps=32 if random else 1)
+    loss, steps = chain.objective(p, guide, seed), 32 if p.get("loss") in chain.DRAWING else 1
+    per_image = measure.training_macs(net, shape, chain.objective(p, guide, seed), steps=steps)
     per_epoch = per_image * len(images.train.labels)
     epochs = p.get("epochs") or max(1, round(sum(result_of(run)["cost"]["train_macs"] for run in budget) / per_epoch))
     options = {k: p[k] for k in ("lr", "momentum", "weight_decay", "batch", "schedule") if k in p}

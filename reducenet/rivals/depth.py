@@ -17,7 +17,7 @@ from torch import nn
 from reducenet.data import Data
 from reducenet.measure import accuracy
 from reducenet.moves import MoveError
-from reducenet.rivals.depthshrinker import COSTS, accuracy_without, convs, deployed, groups, input_shapes, measured, resolved, without
+from reducenet.rivals.removal import COSTS, accuracy_without, convs, deployed, groups, input_shapes, measured, resolved, without
 from reducenet.train import device_for, fit
 
 Table = Sequence[Sequence[float]]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reducenet.activation import LambdaReLU, LearnedReLU
 from reducenet.data import Data
 from reducenet.moves import MoveError, matching
-from reducenet.rivals.depthshrinker import resolved
+from reducenet.rivals.removal import resolved
 
 
 def learn_lam(net: nn.Module, at: str | list[str] = "*") -> nn.Module:

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from reducenet import measure
 from reducenet.data import Data
 from reducenet.moves import MoveError, drop_branch
-from reducenet.net import Classifier
+from reducenet.net import Network
 from reducenet.seeding import generator
 
 SIDES = ("out", "in")  # dimensions 0 and 1 of a weight
@@ -95,8 +95,8 @@ def prune(
     Layers that `resize` cannot cut keep all channels. Decided on the CPU, alike for every `device`; the images are not looked at.
     Raises `MoveError`, naming what can be reached, where no such net is found.
     """
-    if not isinstance(net, Classifier):
-        raise MoveError(f"prune: a network of this package is needed, a Classifier, not a {type(net).__name__}: its classes must stay")
+    if not isinstance(net, Network):
+        raise MoveError(f"prune: a network of this package is needed, a Network, not a {type(net).__name__}: its classes must stay")
     net, shape = copy.deepcopy(net).cpu().eval(), tuple(data.train.images.shape[1:])
     whole = measure.macs(net, shape)
     target = _target(net, shape, macs, whole)

@@ -6,7 +6,7 @@ from torch import nn
 
 from reducenet.blocks import conv1x1, conv3x3
 from reducenet.moves import MoveError
-from reducenet.net import Classifier
+from reducenet.net import Network
 from reducenet.seeding import initialise
 
 
@@ -18,7 +18,7 @@ def project(net: nn.Module, factor: int = 2, *, seed: int = 0) -> nn.Module:
     as the teacher's last block by default. Raises `MoveError` where the neck is taken, or for a factor outside 1 to C.
     Source: Chen et al. 2022, SimKD, section 3.2.
     """
-    if not isinstance(net, Classifier) or not isinstance(net.classifier, nn.Linear):
+    if not isinstance(net, Network) or not isinstance(net.classifier, nn.Linear):
         raise MoveError(f"project: {type(net).__name__} has no neck before a linear classifier; nets of `build` do")
     if any(True for _ in net.neck.children()):
         raise MoveError("project: neck has a projector already; one is all SimKD takes")

@@ -9,7 +9,7 @@ from torch import nn
 
 from reducenet.activation import LambdaReLU
 from reducenet.blocks import conv1x1
-from reducenet.net import Classifier
+from reducenet.net import Network
 from reducenet.seeding import initialise
 
 
@@ -38,7 +38,7 @@ def halvings(depth: int) -> list[bool]:
     return [*first, True, True, *middle, True, *last]
 
 
-class VanillaNet(Classifier):
+class VanillaNet(Network):
     """A stem, `depth - 2` stages and a classifier, each one conv when deployed: these are the `depth` layers of VanillaNet-5, -6, ...
 
     The depthwise convs of the series do not count, nor does the pooling. Every layer is trained as a pair around a LambdaReLU:

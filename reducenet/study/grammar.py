@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from reducenet.study.vocabulary import ARMS, MOVES, STARTS, Above0, Count, Positive, Words, unread
+from reducenet.study.vocabulary import ARMS, STARTS, VOCABULARY, Above0, Count, Positive, Words, idle
 
 
 class StudyError(ValueError):
@@ -96,9 +96,9 @@ def _move(study: Study, entry: str | dict, where: str) -> dict:
     if isinstance(entry, dict) and len(entry) != 1:
         raise StudyError(f"{where}: a move is a name or a table with one name, not {entry!r}")
     name, given = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
-    if name not in MOVES:
-        raise StudyError(f"{where}: {_unknown('move', name, MOVES)}")
-    model = MOVES[name]
+    if name not in VOCABULARY:
+        raise StudyError(f"{where}: {_unknown('move', name, VOCABULARY)}")
+    model = VOCABULARY[name]
     if not isinstance(given, dict):
         if not model.model_fields:
             raise StudyError(f"{where}.{name}: takes no parameters")
@@ -106,13 +106,13 @@ def _move(study: Study, entry: str | dict, where: str) -> dict:
     defaults = {"build": study.build, "fit": study.fit}.get(name, {})
     if "cost_of" in given:
         defaults = {key: value for key, value in defaults.items() if key != "epochs"}
-    kinds = {key: defaults[key] for key in ("block", "loss", "lam") if key in defaults}
-    if key := unread(name, kinds | given):
-        raise StudyError(f"{where}.{name}: nothing reads {key!r} here; leave it out")
     try:
-        return {name: model.model_validate(defaults | given).model_dump(mode="json")}
+        whole = model.model_validate(defaults | given).model_dump(mode="json")
     except ValidationError as error:
         raise StudyError(f"{where}.{name}: {_first(error, model)}") from None
+    if unread := [key for key in given if key in idle(name, whole)]:
+        raise StudyError(f"{where}.{name}: nothing reads {unread[0]!r} here; leave it out")
+    return {name: whole}
 
 
 def _check_arms(study: Study, chains: dict[str, list[dict]]) -> None:

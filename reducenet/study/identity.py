@@ -21,8 +21,8 @@ def key(**parts) -> str:
 
 
 CORE = (
-    "activation", "algebra", "blocks", "borders", "chain", "checkpoint", "data", "deploy", "distill", "graph", "measure", "moves", "net",
-    "seeding", "side", "train",
+    "activation", "algebra", "blocks", "borders", "chain", "checkpoint", "data", "deploy", "distill", "graph", "measure", "moves", "names",
+    "net", "seeding", "side", "train",
 )  # fmt: skip
 REPORT = ("style", "study/figures", "study/page", "study/report", "study/rows", "study/statistics", "study/words")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reducenet import datasets
 from reducenet.study import grammar, identity
-from reducenet.study.vocabulary import ARMS, BLOCK_READS, LOSS_READS, MOVES
+from reducenet.study.vocabulary import ARMS, VOCABULARY, idle
 
 TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
 
@@ -130,13 +130,8 @@ def _segments(chain: list[dict]) -> list[list[dict]]:
 def _read_by_a_run(move: dict) -> dict:
     """The move without what changes nothing: names of arms (their keys are there) and parameters that this block or loss does not read."""
     ((name, given),) = move.items()
-    ignored = set(ARMS)
-    if name == "fit":
-        ignored |= {key for read in LOSS_READS.values() for key in read} - set(LOSS_READS[given["loss"]])
-        ignored |= {"lam_until"} if given["lam"] is None else set()
-    if name == "build":
-        ignored |= {key for read in BLOCK_READS.values() for key in read} - set(BLOCK_READS[given["block"]])
-    usual = {key: field.default for key, field in MOVES[name].model_fields.items()}  # so that a new parameter leaves old keys alone
+    usual = {key: field.default for key, field in VOCABULARY[name].model_fields.items()}  # a new parameter leaves old keys alone
+    ignored = idle(name, given) | set(ARMS)
     return {name: {key: value for key, value in given.items() if key not in ignored and value != usual[key]}}
 
 
@@ -145,7 +140,7 @@ def sentence(chain: list[dict], defaults: dict[str, dict]) -> str:
     words = []
     for move in chain:
         ((name, parameters),) = move.items()
-        model = MOVES[name]
+        model = VOCABULARY[name]
         usual = {key: f.default for key, f in model.model_fields.items()} | defaults.get(name, {})
         shown = [f"{key} {_short(value)}" for key, value in parameters.items()
                  if value is not None and (key == "block" or key not in usual or value != usual[key])]  # fmt: skip

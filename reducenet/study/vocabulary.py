@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from reducenet.names import PARTS, READS
+
 
 class Words(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -20,11 +22,7 @@ Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Names = str | list[str]
 
-# The parameters that only some blocks, and only some losses, read.
-BLOCK_READS = {
-    "scaler": ("expansion", "scaler", "post_relu"), "plain": ("post_relu",), "lambda": ("expansion", "lam", "post_relu"),
-    "published": ("expansion", "post_relu"), "inverted": ("expansion", "lam", "post_relu"), "repvgg": (),
-}  # fmt: skip
+# The parameters of `fit` that only some losses read.
 LOSS_READS = {
     "ce": (), "smoothed": ("smoothing",), "kd": ("teacher", "kd_weight", "temperature", "kd_reduction"),
     "features": ("teacher", "feature_weight"), "hints": ("teacher", "feature_weight"), "attention": ("teacher", "feature_weight"),
@@ -146,9 +144,6 @@ class Renew(Words):
     start: Literal["fresh", "merged"] = "fresh"
 
 
-PARTS = ("all", "classifier", "classifier.weight", "classifier.bias", "conv3", "bn.affine", "bn.statistics")
-
-
 class Freeze(Words):
     """`parts` are the switches in `PARTS`, or patterns with a `*` over names of parameters and statistics."""
 
@@ -247,7 +242,7 @@ class Ridge(Words):
 
 
 STARTS: dict[str, type[Words]] = {"build": Build, "vanillanet": VanillaNet, "best_of": BestOf}
-MOVES: dict[str, type[Words]] = {
+VOCABULARY: dict[str, type[Words]] = {
     **STARTS, "fit": Fit,
     "drop_branch": DropBranch, "set_scaler": SetScaler, "narrow": Narrow, "linearise": Linearise, "settle": Settle, "loosen": Loosen,
     "add_relu": AddRelu, "learn_lam": LearnLam, "pad_first": PadFirst, "renew": Renew, "freeze": Freeze, "reinit": Reinit,
@@ -257,16 +252,14 @@ MOVES: dict[str, type[Words]] = {
 }  # fmt: skip
 
 
-def unread(name: str, given: dict) -> str | None:
-    """The first parameter in `given` that this block, or this loss, does not read."""
+def idle(name: str, given: dict) -> set[str]:
+    """The parameters of a build or a fit, all of them given, that this block or this loss does not read."""
     if name == "build":
-        reads, kind = BLOCK_READS, given.get("block", Build.model_fields["block"].default)
-    elif name == "fit":
-        reads, kind = LOSS_READS, given.get("loss", Fit.model_fields["loss"].default)
-    else:
-        return None
-    idle = {key for read in reads.values() for key in read} - set(reads.get(kind, given)) - {"teacher"}
-    return next((key for key in given if key in idle or (key == "lam_until" and "lam" not in given)), None)
+        return {key for read in READS.values() for key in read} - set(READS[given["block"]])
+    if name == "fit":
+        slide = set() if given["lam"] else {"lam_until"}
+        return {key for read in LOSS_READS.values() for key in read} - set(LOSS_READS[given["loss"]]) | slide
+    return set()
 
 
 ARMS = ("teacher", "cost_of", "arm")  # parameters that name another arm
