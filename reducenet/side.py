@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from reducenet.activation import LambdaReLU
 from reducenet.algebra import add, fold_bn, merge
 from reducenet.moves import MoveError, matching
+from reducenet.names import conflict
 from reducenet.seeding import generator
 
 ORDERS = ("conv3-conv1", "conv1-conv3")
@@ -117,14 +118,9 @@ def _check(expansion, rank, order, bn, lam, join, start, space) -> None:
             raise MoveError(f"attach: {name} must be at least 1, not {value}")
     if lam is not None and not 0 <= lam <= 1:
         raise MoveError(f"attach: lam must be in [0, 1], not {lam}")
-    if expansion and rank:
-        raise MoveError("attach: the width is given by expansion or by rank, not by both")
-    if bn and order == "conv1-conv3":
-        raise MoveError('attach: a BN between conv1 and conv3 shifts what conv3 pads with 0, and could not be folded; take "conv3-conv1"')
-    if start == "zero-gamma" and not bn:
-        raise MoveError('attach: start "zero-gamma" needs a BN in the branch (bn = true)')
-    if space == "weight" and (bn or lam is not None or join == "after-bn"):
-        raise MoveError('attach: in weight space nothing stands inside the branch, and it joins before the BN; take space "branch"')
+    options = dict(expansion=expansion, rank=rank, order=order, bn=bn, join=join, start=start, space=space, lam=lam)
+    if why := conflict(**options):
+        raise MoveError(f"attach: {why}")
 
 
 def _pair(conv: nn.Conv2d, width: int, order: str, bn: bool, lam: float | None, start: str | None, draw) -> nn.Sequential:

@@ -143,7 +143,8 @@ def _unknown(kind: str, name: str, known) -> str:
 def _first(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of pydantic, in our words; how many more there are."""
     first, *rest = error.errors()
-    place = ".".join(str(part) for part in first["loc"] if part not in ("str", "list[str]", "dict"))
+    kinds = ("str", "dict", "int", "float", "constrained-int", "constrained-float")  # pydantic's names for what a value might have been
+    place = ".".join(str(part) for part in first["loc"] if part not in kinds and "[" not in str(part))
     more = f" (and {len(rest)} more)" if rest and first["type"] != "extra_forbidden" else ""
     if first["type"] == "extra_forbidden":
         fields = _fields_at(model, first["loc"][:-1])

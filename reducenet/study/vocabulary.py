@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from reducenet.names import PARTS, READS
+from reducenet.names import PARTS, READS, conflict
 
 
 class Words(BaseModel):
@@ -50,7 +50,7 @@ class Build(Words):
 
 
 class VanillaNet(Words):
-    depth: Positive = 5
+    depth: Annotated[int, Field(ge=5)] = 5
     width: Positive = 8
     n: Count = 1
     lam: Share = 0.0
@@ -152,6 +152,8 @@ class Freeze(Words):
     @field_validator("parts")
     @classmethod
     def _known(cls, parts: Names) -> Names:
+        if not parts:
+            raise ValueError(f"nothing is named; known: {', '.join(PARTS)}, or a pattern with a *")
         for part in [parts] if isinstance(parts, str) else parts:
             if part not in PARTS and "*" not in part:
                 raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}, or a pattern with a *")
@@ -173,6 +175,12 @@ class Attach(Words):
     start: Literal["zero-conv", "zero-gamma"] | None = None
     space: Literal["weight", "branch"] | None = None
 
+    @model_validator(mode="after")
+    def _foldable(self):
+        if why := conflict(**self.model_dump()):
+            raise ValueError(why)
+        return self
+
 
 class Project(Words):
     factor: Positive = 2
@@ -180,9 +188,9 @@ class Project(Words):
 
 class Repopt(Words):
     at: Names = "*branch2.0"
-    conv3: float = 1.0
-    conv1: float = 1.0
-    identity: float = 0.0
+    conv3: Above0 = 1.0
+    conv1: AtLeast0 = 1.0
+    identity: AtLeast0 = 0.0
 
 
 class Fold(Words):
@@ -224,7 +232,7 @@ class SearchWidth(Words):
 
 
 class Prune(Words):
-    macs: int | float | None = None
+    macs: Positive | Annotated[float, Field(gt=0, lt=1)] | None = None
     importance: Literal["group-magnitude", "bn-scale", "random"] = "group-magnitude"
     tolerance: Above0 = 0.01
 
