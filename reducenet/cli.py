@@ -1,4 +1,4 @@
-"""The command line: `reducenet plan|run|status|report STUDY` and `reducenet data NAME`.
+"""The command line: `reducenet plan|run|status|report STUDY`, `words [WORD]`, `accept` and `data NAME`.
 
 Exit codes: 0 all is well, 1 a run failed, 2 bad input (one line, nothing trained, nothing lost), 130 interrupted.
 """
@@ -29,26 +29,45 @@ def _parser() -> _Parser:
         command.add_argument("study", help="a study file (ablations/quick.toml) or its name (quick)")
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="instead of the study's own")
         command.add_argument("--store", help="folder of finished runs; default: store/ beside the study file")
+        command.add_argument(
+            "--words", action="append", default=[], metavar="FILE", help="a Python file with words of your own; it is run as code"
+        )
         if name == "run":
+            command.add_argument("--only", metavar="RUN", help="one run, as lora/s3, with all that it needs")
             command.add_argument("--serial", action="store_true", help="one run after the other in this process, without Dask")
             command.add_argument("--workers", type=int, help="processes; default: one a core, one alone on a GPU")
         if name == "report":
             command.add_argument("--out", help="folder of the report; default: reports/STUDY beside the study's folder")
             command.add_argument("--force", action="store_true", help="write it even if nothing has changed")
+            command.add_argument("--timings", action="store_true", help="write this machine's timings even if the results are the same")
+    command = commands.add_parser(
+        "words", help="the words of a sentence: what they do and take", description="the grammar, or one word of it"
+    )
+    command.add_argument("--table", action="store_true", help="as README shows them")
+    command.add_argument("word", nargs="?", help="a move, a loss, a block or a data set; all of them where none is named")
+    command.add_argument("--words", action="append", default=[], metavar="FILE", help="a Python file with words of your own")
+    what = "play finished runs again with changed code: equal numbers keep the version of a word, other numbers raise it"
+    command = commands.add_parser("accept", help=what, description=what)
+    command.add_argument("--raise", dest="raised", action="store_true", help="raise the versions of words that give other numbers")
     command = commands.add_parser("data", help="fetch a data set into the cache folder", description="fetch a data set")
     command.add_argument("name", help="fashion-mini, fashion-mnist, cifar10, cifar100 or synthetic")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from reducenet.datasets import DataError
-    from reducenet.study.grammar import StudyError
-    from reducenet.study.store import StoreError
+    from reducenet.data.sources import DataError
+    from reducenet.store import StoreError
+    from reducenet.study.read import StudyError
+    from reducenet.words import MoveError, add
+    from reducenet.words.lock import Tripped
 
     options = _parser().parse_args(arguments)
     try:
-        return {"plan": _plan, "run": _run, "status": _status, "report": _report, "data": _data}[options.command](options)
-    except (StudyError, StoreError, DataError) as error:
+        for file in getattr(options, "words", ()):
+            add(file)
+        return {"plan": _plan, "run": _run, "status": _status, "report": _report, "words": _words, "accept": _accept,
+                "data": _data}[options.command](options)  # fmt: skip
+    except (StudyError, StoreError, DataError, MoveError, Tripped) as error:
         print(f"reducenet: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -60,8 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _open(options):
+    from reducenet.store import Store
     from reducenet.study.plan import plan
-    from reducenet.study.store import Store
 
     path = Path(options.study)
     if path.suffix != ".toml":
@@ -72,9 +91,15 @@ def _open(options):
 
 def _plan(options) -> int:
     from reducenet.study.overview import print_plan
+    from reducenet.study.preview import refusals
 
-    print_plan(*_open(options))
-    return 0
+    planned, store = _open(options)
+    print_plan(planned, store)
+    refused = 0
+    for line in refusals(planned, store):
+        print(f"refused: {line}", flush=True)
+        refused += 1
+    return 2 if refused else 0
 
 
 def _status(options) -> int:
@@ -84,31 +109,50 @@ def _status(options) -> int:
 
 
 def _run(options) -> int:
-    from reducenet.study.drive import drive
+    from reducenet.study import preview
+    from reducenet.study.plan import words_used
+    from reducenet.study.run.drive import drive, known
+    from reducenet.words import lock
 
     if options.workers is not None and options.workers < 1:
         raise SystemExit(_Parser(prog="reducenet run").error(f"--workers must be at least 1, not {options.workers}"))
     planned, store = _open(options)
-    states = drive(planned, store, options.workers, options.serial)
+    if len(known(planned, store)) <= len(planned.runs):  # something is to do
+        lock.check(words_used(planned))
+        preview.check(planned, store)
+    states = drive(planned, store, options.workers, options.serial, only=options.only)
     trouble = [state for state in states.values() if state["state"] in ("failed", "blocked")]
-    print(f"{planned.name}: {len(states) - len(trouble)} of {len(planned.runs)} runs are in {store.folder}"
+    print(f"{planned.name}: {len(states) - len(trouble)} of {len(states)} runs are in {store.folder}"
           + (f"; {len(trouble)} failed or blocked, `reducenet status {options.study}` says why" if trouble else ""))  # fmt: skip
     return int(bool(trouble))
 
 
 def _report(options) -> int:
-    from reducenet.study.report import write
+    from reducenet.study.report.publish import write
 
     planned, store = _open(options)
-    page, fresh = write(planned, store, Path(options.out) if options.out else None, options.force)
+    page, fresh = write(planned, store, Path(options.out) if options.out else None, options.force, options.timings)
     print(os.path.relpath(page) + ("" if fresh else " (up to date)"))
     return 0
 
 
-def _data(options) -> int:
-    from reducenet import datasets
+def _words(options) -> int:
+    from reducenet.words.grammar import show, table
 
-    print(f"{options.name} is in {datasets.download(options.name)}")
+    print(table() if options.table else show(options.word))
+    return 0
+
+
+def _accept(options) -> int:
+    from reducenet.study.accept import accept
+
+    return accept(options.raised)
+
+
+def _data(options) -> int:
+    from reducenet.data.sources import download
+
+    print(f"{options.name} is in {download(options.name)}")
     return 0
 
 

@@ -1,10 +1,12 @@
 """How figures look: one theme, one colour and marker an arm across the whole project, SVG that is byte-identical and can be read aloud."""
 
+import contextlib
 import hashlib
 import io
 import re
 from html import escape
 
+import matplotlib
 import matplotlib.pyplot as plt
 import seaborn as sns
 
@@ -37,6 +39,16 @@ def theme() -> None:
         "xtick.labelsize": 10, "ytick.labelsize": 10, "figure.figsize": (6.0, 4.0), "figure.constrained_layout.use": True,
         "figure.facecolor": "white", "savefig.facecolor": "white", "svg.fonttype": "none", "svg.hashsalt": "reducenet",
     })  # fmt: skip
+
+
+@contextlib.contextmanager
+def drawing():
+    """`theme()` and nothing else, whatever the reader's own settings are; a `$` in a name is a `$`. Everything is restored afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        theme()
+        plt.rcParams["text.parse_math"] = False
+        yield
 
 
 def svg(figure, alt: str) -> str:

@@ -1,16 +1,44 @@
 """What tests share: networks with randomised BN statistics, so that a forgotten BN term cannot hide behind fresh ones."""
 
+import functools
+
 import pytest
 import torch
+from studies import forget
 from torch import nn
 
-from reducenet.seeding import generator
+from reducenet.nets.seeding import generator
+from reducenet.words import declared, lock
+
+
+
+def once(function):
+    """What the function says of a text, which is asked once."""
+    cached = functools.cache(function)
+    return lambda *given: (cached if all(isinstance(text, str) for text in given) else function)(*given)
+
+
+READ = [(module, name, once(getattr(module, name))) for module, name in ((lock, "meaning"), (lock, "imported"), (declared, "_read"))]
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """`anew()`: as in a new process, nothing from outside is a word and nothing that was read is remembered; so it is afterwards.
+
+    But a text that was read before is not taken apart again.
+    """
+    for module, name, again in READ:
+        monkeypatch.setattr(module, name, again)
+    forget()
+    yield forget
+    monkeypatch.undo()
+    forget()
 
 
 @pytest.fixture

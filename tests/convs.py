@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from torch import nn
 
-from reducenet.algebra import merge
-from reducenet.seeding import generator
+from reducenet.algebra.exact import merge
+from reducenet.nets.seeding import generator
 
 SIZES = (1, 2, 5, 8, 9)
 SIDE = st.integers(1, 8)  # pixels: many kernels here do not fit into 1

@@ -1,9 +1,20 @@
-"""What tests of networks share: what equal means, and networks to fuse."""
+"""What tests of networks share: small ones, what equal means, and networks to fuse."""
 
 import torch
 from torch import nn
 
-from reducenet.deploy import fuse
+from reducenet.deploy.fuse import fuse
+from reducenet.nets.networks import build
+from reducenet.words import words
+
+
+def small(block, **more):
+    """A small net of this block for four classes. What only other blocks read is left out: one line says how each of them is built."""
+    blocks = words("block")
+    own = {p.name for p in blocks[block].parameters}
+    foreign = {p.name for other in blocks.values() for p in other.parameters} - own
+    said = dict(width=4, expansion=2, num_classes=4) | more
+    return build(block, **{name: value for name, value in said.items() if name not in foreign})
 
 
 def count(net, kind):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reducenet.activation import SCHEDULES, LambdaReLU, slide
+from reducenet.nets.activation import SLIDES, LambdaReLU, slide
 
 
 def test_ends_are_relu_and_identity_bitwise():
@@ -39,7 +39,7 @@ def test_gradient_is_lam_below_zero():
 
 
 def test_every_schedule_goes_from_0_to_1():
-    for name, schedule in SCHEDULES.items():
+    for name, schedule in SLIDES.items():
         values = [schedule(i / 100) for i in range(101)]
         assert values[0] == 0, name
         assert values[-1] == 1, name
@@ -55,7 +55,7 @@ def test_slide_moves_every_activation_and_arrives_early():
 
 
 def test_slide_refuses_nonsense():
-    with pytest.raises(ValueError, match="known: linear, cosine, hard"):
+    with pytest.raises(ValueError, match="known: linear, half-cosine, hard"):
         slide("lineal")
     with pytest.raises(ValueError, match="until|end within"):
         slide("linear", until=0.0)

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from reducenet.algebra import NotExact, add, bn_as_conv, fold_bn, identity_conv, merge, ring
+from reducenet.algebra.exact import NotExact, add, bn_as_conv, fold_bn, identity_conv, merge, ring
 
 
 @pytest.mark.parametrize("on_ring", ["nothing", "zeros"])

@@ -3,15 +3,16 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import small
 from torch import nn
 
-from reducenet.batchnorm import recalibrate
-from reducenet.data import load
-from reducenet.moves import FrozenBatchNorm2d, MoveError, freeze
-from reducenet.net import build
-from reducenet.seeding import generator
+from reducenet.data.tensors import load
+from reducenet.learn.batchnorm import recalibrate
+from reducenet.moves.freezing import freeze
+from reducenet.nets.layers import FrozenBatchNorm2d
+from reducenet.nets.seeding import generator
+from reducenet.words import MoveError
 
-SMALL = dict(width=4, num_classes=4)
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -46,7 +47,7 @@ def assert_statistics(bn, maps):
 
 @pytest.mark.parametrize(("images", "used"), [(300, 300), (350, 300), (10_000, 500)])
 def test_statistics_are_those_of_the_batches(images, used, randomised):
-    data, net = load("synthetic"), randomised(build("plain", **SMALL))
+    data, net = load("synthetic"), randomised(small("plain"))
     after = recalibrate(net, data, images=images, batch=100, seed=5)
     maps = [maps_before(net, x) for x in the_batches(data, used, 100, seed=5)]
     block = after.stage1[0]
@@ -57,7 +58,7 @@ def test_statistics_are_those_of_the_batches(images, used, randomised):
 
 def test_the_deepest_bn_by_a_forward_of_hooks(randomised):
     """Every BN of the net against the maps that reach it in train mode, whatever the path."""
-    data, net = load("synthetic"), randomised(build("scaler", **SMALL))
+    data, net = load("synthetic"), randomised(small("scaler"))
     after, probe, seen = recalibrate(net, data, images=400, batch=100), copy.deepcopy(net).train(), {}
     for name, bn in probe.named_modules():
         if isinstance(bn, nn.BatchNorm2d):
@@ -71,9 +72,9 @@ def test_the_deepest_bn_by_a_forward_of_hooks(randomised):
 
 @pytest.mark.parametrize("frozen", [[], ["all"], ["stage2.*"]])
 def test_nothing_else_changes(frozen, randomised):
-    data, net = load("synthetic"), randomised(freeze(build("scaler", **SMALL), frozen) if frozen else build("scaler", **SMALL))
+    data, net = load("synthetic"), randomised(freeze(small("scaler"), frozen) if frozen else small("scaler"))
     if frozen == ["all"]:
-        net = randomised(build("scaler", **SMALL)).requires_grad_(False)
+        net = randomised(small("scaler")).requires_grad_(False)
     net.stage1.train()
     net.stem[1].momentum = 0.3
     before, flags = copy.deepcopy(net.state_dict()), [p.requires_grad for p in net.parameters()]
@@ -95,7 +96,7 @@ def test_nothing_else_changes(frozen, randomised):
 
 
 def test_frozen_statistics_stay_and_are_what_the_next_layers_see(randomised):
-    data, net = load("synthetic"), randomised(freeze(build("plain", **SMALL), "stem.*"))
+    data, net = load("synthetic"), randomised(freeze(small("plain"), "stem.*"))
     after = recalibrate(net, data, images=300, batch=100)
     assert isinstance(after.stem[1], FrozenBatchNorm2d)
     for name in STATISTICS:
@@ -105,13 +106,13 @@ def test_frozen_statistics_stay_and_are_what_the_next_layers_see(randomised):
 
 
 def test_the_images_come_from_the_seed():
-    data, net = load("synthetic"), build("plain", **SMALL)
+    data, net = load("synthetic"), small("plain")
     one, again, other = (recalibrate(net, data, images=200, seed=seed).stem[1].running_mean for seed in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("net", [nn.Conv2d(1, 2, 3), freeze(build("plain", **SMALL), "bn.statistics")])
+@pytest.mark.parametrize("net", [nn.Conv2d(1, 2, 3), freeze(small("plain"), "bn.statistics")])
 def test_refuses_a_net_without_a_bn_that_may_move(net):
     before = copy.deepcopy(net.state_dict())
     with pytest.raises(MoveError, match="recalibrate: no BatchNorm whose statistics may move"):
@@ -119,7 +120,16 @@ def test_refuses_a_net_without_a_bn_that_may_move(net):
     assert all(torch.equal(before[name], t) for name, t in net.state_dict().items())
 
 
-@pytest.mark.parametrize(("images", "batch"), [(100, 200), (4000, 513), (4000, 0), (0, 200), (4000, -1)])
-def test_refuses_less_than_one_batch(images, batch):
-    with pytest.raises(ValueError, match=f"do not fill one batch of {batch}"):
-        recalibrate(build("plain", **SMALL), load("synthetic"), images=images, batch=batch)
+@pytest.mark.parametrize(
+    ("images", "batch", "message"),
+    [
+        (100, 200, "100 images do not fill one batch of 200"),
+        (4000, 513, "512 images do not fill one batch of 513"),
+        (4000, 0, "batch must be at least 1, not 0"),
+        (0, 200, "images must be at least 1, not 0"),
+        (4000, -1, "batch must be at least 1, not -1"),
+    ],
+)
+def test_refuses_less_than_one_batch(images, batch, message):
+    with pytest.raises(ValueError, match=f"^recalibrate: {message}"):
+        recalibrate(small("plain"), load("synthetic"), images=images, batch=batch)

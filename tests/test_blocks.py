@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reducenet.blocks import PlainBlock, PublishedBlock, ScalerBlock
-from reducenet.measure import macs, parameters
-from reducenet.moves import drop_branch
-from reducenet.net import build
+from reducenet.learn.measure import macs, parameters
+from reducenet.moves.branch import drop_branch
+from reducenet.nets.blocks import PlainBlock, PublishedBlock, ScalerBlock
+from reducenet.nets.networks import build
 
 
 class Article(nn.Module):

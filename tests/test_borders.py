@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from reducenet.algebra import NotExact, fold_bn, merge
-from reducenet.borders import STRATEGIES, BiasMap, OnesChannel, pad_first, repair
+from reducenet.algebra.borders import STRATEGIES, BiasMap, OnesChannel, padded_first, repair
+from reducenet.algebra.exact import NotExact, fold_bn, merge
 
 SAME = ("ones-channel", "bias-map")
 
@@ -69,16 +69,16 @@ def test_a_pair_that_merges_needs_no_repair(on_ring, data):
     for strategy in STRATEGIES:
         with pytest.raises(NotExact, match="nothing to repair"):
             repair(pair.first, pair.second, strategy, (9, 9))
-    padded = pad_first(pair.first, pair.second)  # a move may call it everywhere: here it changes nothing
+    padded = padded_first(pair.first, pair.second)  # a move may call it everywhere: here it changes nothing
     assert_equal(nn.Sequential(*padded), pair, probes(pair.first.in_channels, 6, 7))
 
 
 @pytest.mark.parametrize("on_ring", ["nothing", "zeros", "bias", "pixels"])
 @reproducible(100)
 @given(data=st.data(), height=SIDE, width=SIDE)
-def test_pad_first_always_merges_and_keeps_the_size(on_ring, data, height, width):
+def test_padded_first_always_merges_and_keeps_the_size(on_ring, data, height, width):
     pair = data.draw(pairs(on_ring))
-    first, second = pad_first(pair.first, pair.second)
+    first, second = padded_first(pair.first, pair.second)
     x = probes(pair.first.in_channels, height, width)
     assert_equal(merge(first, second), nn.Sequential(first, second), x)
     before, after = answer(pair, x), answer(nn.Sequential(first, second), x)
@@ -224,8 +224,8 @@ def test_a_repair_after_folding_a_bn_is_that_of_the_pair_with_the_bn(strategy):
         (lambda: repair(conv(3, 4, 1), nn.Identity(), "pad-first"), "repair: a plain Conv2d is needed, not Identity"),
         (lambda: repair(conv(3, 4, 1), conv(4, 4, 3, padding=1).to("meta"), "bias-pad"), "repair: .* agree in device"),
         (lambda: repair(conv(3, 4, 1), conv(4, 4, 3, padding="same"), "no-bias"), "repair: padding='same'"),
-        (lambda: pad_first(conv(3, 4, 3, padding="same"), conv(4, 4, 3)), "pad_first: padding='same'"),
-        (lambda: pad_first(conv(3, 4, 3), conv(4, 4, 3, padding_mode="reflect", padding=1)), "pad_first: padding_mode='reflect'"),
+        (lambda: padded_first(conv(3, 4, 3, padding="same"), conv(4, 4, 3)), "padded_first: padding='same'"),
+        (lambda: padded_first(conv(3, 4, 3), conv(4, 4, 3, padding_mode="reflect", padding=1)), "padded_first: padding_mode='reflect'"),
         (lambda: repair(conv(3, 4, 1), conv(4, 4, 3, padding=1), "bias-map", (0, 5)), r"\(0, 5\) pixels are too small"),
     ],
 )

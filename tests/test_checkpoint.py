@@ -4,17 +4,19 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from reducenet.activation import slide
-from reducenet.chain import TUNES, perform
-from reducenet.checkpoint import CheckpointError, chain_of, load, save
+from reducenet.nets.activation import slide
+from reducenet.nets.networks import build
+from reducenet.play.checkpoint import CheckpointError, chain_of, digest, load, save
+from reducenet.words import find, perform
 
-BUILD = {"build": dict(block="scaler", width=4, expansion=2, num_classes=4)}
-PLAIN, WIDE = ({"build": dict(BUILD["build"], block=block)} for block in ("plain", "lambda"))
-INVERTED = {"build": dict(BUILD["build"], block="inverted", post_relu=False)}
+SIZE = dict(width=4, num_classes=4)
+BUILD, WIDE = ({"build": dict(SIZE, block=block, expansion=2)} for block in ("scaler", "lambda"))
+PLAIN, REPVGG = ({"build": dict(SIZE, block=block)} for block in ("plain", "repvgg"))
+INVERTED = {"build": dict(SIZE, block="inverted", expansion=2, post_relu=False)}
 ALL, DROP, LINEAR, FUSE = {"freeze": {"parts": ["all"]}}, {"drop_branch": {}}, {"linearise": {}}, {"fuse": {}}
-SLIDE = {"fit": {"epochs": 1, "lam": "linear"}}
+SLIDE = {"fit": {"epochs": 1, "slide": "linear"}}
 SENTENCES = [
     [BUILD],
     [BUILD, {"fit": {"epochs": 3}}, DROP, {"freeze": {"parts": ["classifier"]}}],
@@ -31,7 +33,7 @@ SENTENCES = [
             }
         },
     ],
-    [{"build": dict(BUILD["build"], block="lambda", lam=1.0)}, FUSE],
+    [{"build": dict(WIDE["build"], lam=1.0)}, FUSE],
     [WIDE, SLIDE, FUSE],
     [WIDE, ALL, {"renew": {}}],
     [WIDE, {"renew": {"start": "merged"}}, FUSE],
@@ -48,18 +50,21 @@ SENTENCES = [
     [INVERTED, LINEAR, {"add_relu": {}}, {"pad_first": {}}, {"recalibrate": {}}, FUSE],
     [PLAIN, {"repopt": {}}, {"fit": {"epochs": 1}}, {"fold": {}}],
     [PLAIN, {"ridge": {"teacher": "teacher"}}, {"project": {"factor": 2}}],
-    [{"build": dict(BUILD["build"], block="repvgg")}, FUSE],
+    [BUILD, {"fit": {"epochs": 1, "loss": "kd", "teacher": "teacher"}}, DROP, {"reinit": {"at": "stage1.*"}}],
+    [REPVGG, FUSE],
+    [{"build": dict(SIZE, block="published", expansion=2)}, FUSE],
     [{"vanillanet": {"width": 4, "num_classes": 4}}, SLIDE, FUSE],
 ]
 
 
 def play(chain):
+    """The structure, move by move."""
     net = None
     for move in chain:
         if "fit" in move:
-            if "lam" in move["fit"]:
+            if "slide" in move["fit"]:
                 slide()(net, 1.0)
-        elif next(iter(move)) not in TUNES:
+        elif find("sentence", next(iter(move))).kind != "tune":
             net = perform(net if net is None else net.eval(), move, seed=3)
     return net
 
@@ -105,8 +110,8 @@ def test_damaged_foreign_and_mismatched_files(tmp_path):
 @pytest.mark.parametrize(
     ("chain", "message"),
     [
-        ([], "the chain is empty"),
-        (["drop_branch"], "a chain starts with build or vanillanet, not with drop_branch"),
+        ([], "the sentence is empty"),
+        (["drop_branch"], "a sentence starts with build or vanillanet or best_of, not with drop_branch"),
         ([BUILD], r"stage1\.0\.branch1\.0\.weight is missing"),
         ([BUILD, "drop_branch", "attach"], r"stage1\.0\.branch2\.0\.parametrizations\.weight\.original is missing"),
         (
@@ -114,8 +119,9 @@ def test_damaged_foreign_and_mismatched_files(tmp_path):
             r"stem\.0\.weight is of shape \(4, 1, 3, 3\), by the moves of \(8, 1, 3, 3\)",
         ),
         ([BUILD, "shrink"], "unknown move 'shrink'"),
-        ([BUILD, {"freeze": {}, "fold": {}}], "a move is a name or a dict with one name"),
-        ([BUILD, {"drop_branch": 3}], "drop_branch takes no parameters"),
+        ([BUILD, {"freeze": {}, "fold": {}}], "a move is a name or a table with one name"),
+        ([BUILD, {"drop_branch": 3}], "drop_branch: takes no parameters, not 3"),
+        ([BUILD, {"search_width": 0.5}], "search_width: what it decides is not known before it has data"),
     ],
 )
 def test_a_chain_that_leads_elsewhere_is_not_written(chain, message, tmp_path):
@@ -137,10 +143,61 @@ def test_chains_are_spelled_as_in_a_study_file(tmp_path):
 
 def test_equal_networks_are_equal_files(tmp_path):
     """In another process too: safetensors writes several metadata keys in any order."""
-    code = (
-        "from reducenet import build, save; import sys; "
-        "save(build('plain', width=4), sys.argv[1], [{'build': {'block': 'plain', 'width': 4}}])"
-    )
-    for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    chain = [{"build": {"block": "plain", "width": 4}}]
+    code = f"from reducenet import build, save; import sys; save(build('plain', width=4), sys.argv[1], {chain})"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "there")], check=True)
+    save(build("plain", width=4), tmp_path / "here", chain)
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+
+
+# ---- two networks in one file
+
+
+def shared(changed=False):
+    """A teacher, the student inside it, and the chain to both."""
+    large = perform(None, BUILD, seed=3).eval()
+    small = perform(large, "drop_branch")
+    if changed:
+        small.classifier.bias.data[0] += 1
+    return large, small, [BUILD, {"fit": {"epochs": 1}}, "drop_branch"]
+
+
+def test_a_teacher_and_the_student_inside_it_share_a_file(tmp_path):
+    large, small, chain = shared()
+    save(small, tmp_path / "both", chain, seed=3, large=large)
+    assert digest(load(tmp_path / "both")) == digest(small)
+    assert digest(load(tmp_path / "both", large=True)) == digest(large)
+    assert chain_of(tmp_path / "both") == [BUILD, {"fit": {"epochs": 1}}, {"drop_branch": {}}]
+    assert set(load_file(tmp_path / "both")) == set(large.state_dict())  # each tensor once
+
+
+def test_two_networks_that_share_nothing_are_no_pair(tmp_path):
+    large, small, chain = shared(changed=True)
+    with pytest.raises(CheckpointError, match=r"only where they share tensors; classifier\.bias differs"):
+        save(small, tmp_path / "both", chain, seed=3, large=large)
+    _, small, chain = shared()
+    with pytest.raises(CheckpointError, match="no beginning of the chain leads to the large network"):
+        save(small, tmp_path / "both", chain, seed=3, large=perform(small, "attach"))
+    assert not list(tmp_path.iterdir())
+    save(small, tmp_path / "one", chain, seed=3)
+    with pytest.raises(CheckpointError, match="holds one network, not a large and a small one"):
+        load(tmp_path / "one", large=True)
+
+
+def test_a_digest_is_shared_by_equal_networks_alone():
+    net = perform(None, BUILD, seed=3)
+    assert digest(net) == digest(perform(None, BUILD, seed=3))
+    assert len(digest(net)) == 16
+    others = [perform(None, BUILD, seed=4), perform(net, "drop_branch"), perform(None, BUILD, seed=3).double()]
+    changed = perform(None, BUILD, seed=3)
+    changed.stage1[0].branch2[1].running_mean[0] += 1e-7  # a buffer, in the last digits
+    assert len({digest(other) for other in (net, changed, *others)}) == 5
+
+
+def test_dtype_and_mode_come_back(tmp_path):
+    net = perform(None, PLAIN, seed=3).double().eval()
+    save(net, tmp_path / "net", [PLAIN], seed=3)
+    back = load(tmp_path / "net")
+    assert (back.classifier.weight.dtype, back.training) == (torch.float64, False)
+    save(net.train(), tmp_path / "net", [PLAIN], seed=3)
+    assert load(tmp_path / "net").training

@@ -4,14 +4,14 @@ import torch
 from torch import nn
 
 from reducenet import accuracy, build, drop_branch, load_data, macs, parameters, set_scaler
-from reducenet.blocks import ScalerBlock
-from reducenet.checkpoint import CheckpointError
 from reducenet.course import checks, drawing, nets
 from reducenet.course.panels import ScalerPanel
 from reducenet.course.parameters import ParameterError, check
 from reducenet.course.prediction import predict, reveal
 from reducenet.course.recorded import Recorded
 from reducenet.course.scaler import Bench
+from reducenet.nets.blocks import ScalerBlock
+from reducenet.play.checkpoint import CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reducenet import datasets
-from reducenet.data import Split, _hold_out, augment, batches, load
-from reducenet.seeding import generator
+from reducenet.data import sources
+from reducenet.data.tensors import Split, augment, batches, hold_out, load
+from reducenet.nets.seeding import generator
 
 
 def test_fashion_mini_is_balanced_and_split():
@@ -23,12 +23,12 @@ def test_fashion_mini_is_balanced_and_split():
     assert len(seen & {image.numpy().tobytes() for image in data.val.images}) < 5  # Fashion-MNIST repeats a few images itself
 
 
-@pytest.mark.skipif(not datasets.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist: apt install dataset-fashion-mnist")
+@pytest.mark.skipif(not sources.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist: apt install dataset-fashion-mnist")
 def test_fashion_mini_is_what_its_script_makes(tmp_path, monkeypatch):
-    from reducenet.fashion_mini.make import select
+    from reducenet.data.fashion_mini.make import select
 
     monkeypatch.setenv("REDUCENET_DATA", str(tmp_path))
-    with np.load(datasets.PACKAGED) as packaged:
+    with np.load(sources.files("fashion-mini")[0]) as packaged:
         for name, array in select().items():
             assert np.array_equal(array, packaged[name]), name
     full = load("fashion-mnist")  # unpacked from Debian's package by now
@@ -94,7 +94,7 @@ def test_cifar_from_files_in_its_own_format(name, per_class, classes, tmp_path, 
     from torchvision import datasets as tv
 
     monkeypatch.setenv("REDUCENET_DATA", str(tmp_path))
-    files = [tmp_path / file for file in datasets.source(name).files]
+    files = [tmp_path / file for file in sources.source(name).files]
     write_cifar(files, per_class, classes, coarse=name == "cifar100")
     meta = {"cifar10": ("batches.meta", "label_names"), "cifar100": ("meta", "fine_label_names")}[name]
     (files[0].parent / meta[0]).write_bytes(pickle.dumps({meta[1]: [str(i) for i in range(classes)]}))
@@ -107,7 +107,7 @@ def test_cifar_from_files_in_its_own_format(name, per_class, classes, tmp_path, 
     monkeypatch.setattr(maker, "test_list", [[files[-1].name, md5(files[-1])]])
     monkeypatch.setattr(maker, "meta", {"filename": meta[0], "key": meta[1], "md5": md5(files[0].parent / meta[0])})
     data = load(name)
-    held = datasets.source(name).validation
+    held = sources.source(name).validation
     trained = (5 if name == "cifar10" else 1) * per_class - held
     assert data.train.labels.bincount().tolist() == [trained] * classes
     assert data.val.labels.bincount().tolist() == [held] * classes
@@ -119,46 +119,48 @@ def test_cifar_from_files_in_its_own_format(name, per_class, classes, tmp_path, 
 
 def test_absent_data_says_which_command_gets_it(tmp_path, monkeypatch):
     monkeypatch.setenv("REDUCENET_DATA", str(tmp_path))
-    with pytest.raises(datasets.DataError, match="reducenet data cifar10") as error:
+    with pytest.raises(sources.DataError, match="reducenet data cifar10") as error:
         load("cifar10")
     assert "\n" not in str(error.value)
 
 
 def test_unknown_and_damaged_data(tmp_path, monkeypatch):
-    with pytest.raises(datasets.DataError, match="unknown data set 'mnist'; known: fashion-mini"):
+    with pytest.raises(sources.DataError, match="unknown data set 'mnist'; known: cifar10, cifar100, fashion-mini"):
         load("mnist")
     monkeypatch.setenv("REDUCENET_DATA", str(tmp_path))
-    monkeypatch.setattr(datasets, "DEBIAN", tmp_path / "none")
-    for file in datasets.source("fashion-mnist").files:
+    monkeypatch.setattr(sources, "DEBIAN", tmp_path / "none")
+    for file in sources.source("fashion-mnist").files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes(b"damaged")
-    with pytest.raises(datasets.DataError, match="fashion-mnist.*cannot be read"):
+    with pytest.raises(sources.DataError, match="fashion-mnist.*cannot be read"):
         load("fashion-mnist")
 
 
 def test_debian_files_are_unpacked(tmp_path, monkeypatch):
     packed = tmp_path / "debian"
     packed.mkdir()
-    for file in datasets.source("fashion-mnist").files:
+    for file in sources.source("fashion-mnist").files:
         with gzip.open(packed / f"{file.split('/')[-1]}.gz", "wb") as target:
             target.write(b"content")
     monkeypatch.setenv("REDUCENET_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets, "DEBIAN", packed)
-    assert [file.read_bytes() for file in datasets.files("fashion-mnist")] == [b"content"] * 4
+    monkeypatch.setattr(sources, "DEBIAN", packed)
+    assert [file.read_bytes() for file in sources.files("fashion-mnist")] == [b"content"] * 4
 
 
 def test_held_out_are_the_last_images_of_every_class():
     split = Split(torch.arange(12), torch.arange(12) % 3)
-    rest, held = _hold_out(split, 2)
+    rest, held = hold_out(split, 2)
     assert held.images.tolist() == [6, 7, 8, 9, 10, 11]
     assert rest.images.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_fingerprint_holds_files_split_and_crop(monkeypatch):
-    known = {name: datasets.fingerprint(name) for name in ("fashion-mini", "synthetic")}
+    known = {name: sources.fingerprint(name) for name in ("fashion-mini", "synthetic")}
     assert len(set(known.values())) == 2
+    given = sources.source("synthetic")
     for change in ({"pad": 0}, {"validation": 7}):
-        monkeypatch.setitem(datasets.SOURCES, "synthetic", replace(datasets.SOURCES["synthetic"], **change))
-        datasets.fingerprint.cache_clear()
-        assert datasets.fingerprint("synthetic") != known["synthetic"]
-    datasets.fingerprint.cache_clear()
+        changed = replace(given, **change)
+        monkeypatch.setattr(sources, "source", lambda name, changed=changed: changed)
+        sources.fingerprint.cache_clear()
+        assert sources.fingerprint("synthetic") != known["synthetic"]
+    sources.fingerprint.cache_clear()

@@ -6,25 +6,25 @@ import operator
 import pytest
 import torch
 import torchvision
-from networks import Beside, assert_same, conv_bn, convs, count, fused_alone
+from networks import Beside, assert_same, conv_bn, convs, count, fused_alone, small
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse as peer_fuse
 
-from reducenet.algebra import NotExact
-from reducenet.deploy import fuse, fused, pad_first
-from reducenet.moves import MoveError, freeze, linearise
-from reducenet.net import Network, build
-from reducenet.side import attach
-
-SMALL = dict(width=4, expansion=2, num_classes=4)
-
+from reducenet.algebra.exact import NotExact
+from reducenet.deploy.fuse import fuse, fused
+from reducenet.deploy.padding import pad_first
+from reducenet.moves.activations import linearise
+from reducenet.moves.freezing import freeze
+from reducenet.moves.side import attach
+from reducenet.nets.networks import Network, build
+from reducenet.words import MoveError
 
 # The networks of this project
 
 
 @pytest.mark.parametrize("block", ["scaler", "plain", "lambda", "published", "inverted", "repvgg"])
 def test_our_networks_stay_classifiers_with_their_names(block, randomised, images):
-    net = randomised(build(block, lam=1.0, **SMALL))
+    net = randomised(small(block, lam=1.0))
     new = fused_alone(net)
     for size in (5, 12, 13):
         x = images(1, size)
@@ -44,20 +44,20 @@ def test_the_lambda_net_becomes_the_student_and_repvgg_two_convs_a_block(randomi
     def shapes(net):
         return sorted(c.weight.shape for c in convs(net))
 
-    assert shapes(fuse(build("lambda", lam=1.0, **SMALL).eval())) == shapes(build("plain", **SMALL))
-    assert {c.kernel_size for c in convs(fuse(build("repvgg", **SMALL).eval()))} == {(3, 3)}
-    assert count(fuse(build("repvgg", **SMALL).eval()), nn.Conv2d) == 1 + 2 * 3
+    assert shapes(fuse(small("lambda", lam=1.0).eval())) == shapes(small("plain"))
+    assert {c.kernel_size for c in convs(fuse(small("repvgg").eval()))} == {(3, 3)}
+    assert count(fuse(small("repvgg").eval()), nn.Conv2d) == 1 + 2 * 3
 
 
 def test_a_side_branch_is_folded_first(randomised, images):
-    net = attach(randomised(build("plain", **SMALL)))
+    net = attach(randomised(small("plain")))
     for name, p in net.named_parameters():
         if name.endswith(".second"):
             nn.init.normal_(p)
     new, x = fused_alone(net), images(1, 12)
     assert_same(new, net, x)
-    assert set(new.state_dict()) == set(fuse(build("plain", **SMALL).eval()).state_dict())
-    half = attach(randomised(build("plain", **SMALL)), lam=0.5)
+    assert set(new.state_dict()) == set(fuse(small("plain").eval()).state_dict())
+    half = attach(randomised(small("plain")), lam=0.5)
     for name, p in half.named_parameters():
         if ".side." in name:
             nn.init.normal_(p)
@@ -68,12 +68,12 @@ def test_a_side_branch_is_folded_first(randomised, images):
 
 def test_train_mode_and_lam_below_1_are_refused_by_name(randomised, images):
     with pytest.raises(NotExact, match=r"^fuse: the network \(ReduceNet\) is in train mode"):
-        fuse(build("plain", **SMALL))
-    net = randomised(build("plain", **SMALL))
+        fuse(small("plain"))
+    net = randomised(small("plain"))
     net.stage2[0].bn3.train()
     with pytest.raises(NotExact, match=r"^fuse: stage2\.0\.bn3 \(BatchNorm2d\) is in train mode"):
         fuse(net)
-    net = randomised(build("lambda", lam=0.3, **SMALL))
+    net = randomised(small("lambda", lam=0.3))
     with pytest.raises(NotExact, match=r"stage1\.0\.pair\.2 is at lam = 0\.3"):
         fuse(net)
     assert_same(fuse(net, strict=False), net, images(1, 12))
@@ -84,7 +84,7 @@ def test_a_file_of_a_fused_net_fits_the_fuse_of_another_start(randomised, images
     """What is rewritten does not depend on weights, not even on a bias that is 0."""
     x = images(1, 12)
     for block in ("scaler", "lambda", "repvgg", "inverted"):
-        net, fresh = randomised(build(block, lam=1.0, **SMALL)), build(block, lam=1.0, seed=9, **SMALL).double().eval()
+        net, fresh = randomised(small(block, lam=1.0)), small(block, lam=1.0, seed=9).double().eval()
         new, other = fuse(net), fuse(fresh)
         other.load_state_dict(new.state_dict())
         assert torch.equal(other(x), new(x))
@@ -97,7 +97,7 @@ def test_a_file_of_a_fused_net_fits_the_fuse_of_another_start(randomised, images
 
 
 def test_what_was_frozen_stays_frozen_and_the_rest_learns(randomised, images):
-    new = fuse(freeze(randomised(build("plain", **SMALL)), ["conv3", "stem.1.*"]))
+    new = fuse(freeze(randomised(small("plain")), ["conv3", "stem.1.*"]))
     frozen = {name for name, p in new.named_parameters() if not p.requires_grad}
     assert frozen == {f"{part}.{p}" for part in ("stem.0", *(f"stage{i}.0.conv3" for i in (1, 2, 3))) for p in ("weight", "bias")}
     new.train()(images(1, 12)).square().sum().backward()
@@ -305,7 +305,7 @@ def test_pad_first_moves_all_padding_to_the_head_of_a_run(randomised, images):
     with pytest.raises(MoveError, match="pad_first: every linear run"):
         pad_first(padded)
     with pytest.raises(MoveError, match="pad_first"):
-        pad_first(build("plain", **SMALL))
+        pad_first(small("plain"))
 
 
 def test_pad_first_reaches_the_head_through_strides(images):

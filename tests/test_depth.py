@@ -9,21 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import small
 from torch import nn
 
-from reducenet.activation import LambdaReLU
-from reducenet.batchnorm import recalibrate
-from reducenet.chain import perform
-from reducenet.data import load
-from reducenet.deploy import fuse
-from reducenet.measure import Count, accuracy, latency, macs
-from reducenet.moves import MoveError, linearise, loosen, settle
-from reducenet.net import build
-from reducenet.rivals import depth, removal
-from reducenet.rivals.depth import best_cuts, boundaries, cost_table, importance_table, search_depth
-from reducenet.train import fit
+from reducenet.data.tensors import load
+from reducenet.deploy.fuse import fuse
+from reducenet.learn.batchnorm import recalibrate
+from reducenet.learn.evaluate import accuracy
+from reducenet.learn.measure import Count, latency, macs
+from reducenet.learn.train import fit
+from reducenet.methods import depth, removal
+from reducenet.methods.depth import best_cuts, boundaries, cost_table, importance_table, search_depth
+from reducenet.moves.activations import linearise, loosen, settle
+from reducenet.nets.activation import LambdaReLU
+from reducenet.words import MoveError, perform
 
-SMALL = dict(width=4, expansion=2, num_classes=4)
 SHAPE = (1, 12, 12)
 
 
@@ -36,10 +36,10 @@ def data():
 def nets(data):
     """Trained a little: the lambda net with two cuts in each block or in some, the plain one (ResNet-8) with one, the inverted with two."""
     made = {
-        "lambda": loosen(build("lambda", **SMALL), "*.act"),
-        "some": loosen(build("lambda", **SMALL), "stage[12].*.act"),
-        "plain": loosen(build("plain", **SMALL), "*branch2.2"),
-        "inverted": build("inverted", **SMALL),
+        "lambda": loosen(small("lambda"), "*.act"),
+        "some": loosen(small("lambda"), "stage[12].*.act"),
+        "plain": loosen(small("plain"), "*branch2.2"),
+        "inverted": small("inverted"),
     }
     return {name: fit(net, data, epochs=1, device="cpu").net for name, net in made.items()}
 
@@ -211,12 +211,12 @@ def test_latencies_are_not_those_of_a_counted_run(nets):
 @pytest.mark.parametrize(
     ("make", "given", "message"),
     [
-        (lambda: build("lambda", **SMALL), dict(budget=0.0), r"search_depth: budget must be in \(0, 1\], not 0"),
-        (lambda: build("lambda", **SMALL), dict(budget=1.1), r"search_depth: budget must be in \(0, 1\], not 1\.1"),
-        (lambda: build("lambda", **SMALL), dict(cost="watt"), "search_depth: unknown cost 'watt'; known: macs, latency"),
-        (lambda: build("plain", **SMALL), {}, r"search_depth: no block has a LambdaReLU inside \(blocks here: PlainBlock\)"),
-        (lambda: build("lambda", lam=1.0, **SMALL), {}, r"search_depth: stage1\.0\.pair\.2 is at lam = 1"),
-        (lambda: loosen(build("scaler", **SMALL), "*branch2.2"), {}, r"search_depth: nothing merges, whichever .*stage1\.0\.branch2\.2"),
+        (lambda: small("lambda"), dict(budget=0.0), "search_depth: budget must be above 0, not 0"),
+        (lambda: small("lambda"), dict(budget=1.1), r"search_depth: budget must be at most 1, not 1\.1"),
+        (lambda: small("lambda"), dict(cost="watt"), "search_depth: unknown cost 'watt'; known: macs, latency"),
+        (lambda: small("plain"), {}, r"search_depth: no block has a LambdaReLU inside \(blocks here: PlainBlock\)"),
+        (lambda: small("lambda", lam=1.0), {}, r"search_depth: stage1\.0\.pair\.2 is at lam = 1"),
+        (lambda: loosen(small("scaler"), "*branch2.2"), {}, r"search_depth: nothing merges, whichever .*stage1\.0\.branch2\.2"),
     ],
 )
 def test_searches_that_do_not_apply(make, given, message, data):

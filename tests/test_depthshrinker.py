@@ -1,26 +1,29 @@
 import copy
 from dataclasses import replace
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
+from networks import small
 from torch import nn
 
-from reducenet.activation import LambdaReLU
-from reducenet.batchnorm import recalibrate
-from reducenet.chain import perform
-from reducenet.data import load
-from reducenet.deploy import fuse
-from reducenet.distill import cross_entropy
-from reducenet.measure import accuracy, latency, macs
-from reducenet.moves import MoveError, freeze, linearise, loosen, settle
-from reducenet.net import build
-from reducenet.rivals import depthshrinker, removal
-from reducenet.rivals.depthshrinker import SELECTORS, choose, search_mask, with_gates
-from reducenet.rivals.removal import accuracy_without, groups
-from reducenet.train import fit
+from reducenet.data.tensors import load
+from reducenet.deploy.fuse import fuse
+from reducenet.learn.batchnorm import recalibrate
+from reducenet.learn.evaluate import accuracy
+from reducenet.learn.losses import cross_entropy
+from reducenet.learn.measure import latency, macs
+from reducenet.learn.train import fit
+from reducenet.methods import depthshrinker, removal
+from reducenet.methods.depthshrinker import choose, search_mask, with_gates
+from reducenet.methods.removal import accuracy_without, groups
+from reducenet.moves.activations import linearise, loosen, settle
+from reducenet.moves.freezing import freeze
+from reducenet.nets.activation import LambdaReLU
+from reducenet.words import MoveError, find, perform
 
-SMALL = dict(width=4, expansion=2, num_classes=4)
+SELECTORS = get_args(next(p.type for p in find("search", "search_mask").parameters if p.name == "by"))
 BLOCKS = ["stage1.0", "stage2.0", "stage3.0"]
 SHAPE = (1, 12, 12)
 
@@ -32,7 +35,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def trained(data):
-    return fit(build("lambda", **SMALL), data, epochs=1, device="cpu").net
+    return fit(small("lambda"), data, epochs=1, device="cpu").net
 
 
 def moves_of(decided):
@@ -61,7 +64,7 @@ def on_ring_and_inside(a, b):
 @pytest.mark.parametrize("block", ["lambda", "inverted"])
 def test_every_score_has_a_gradient_at_the_start_and_it_is_that_of_the_soft_mask(block, data):
     """The oracle: the network whose activations really are p * act(x) + (1 - p) * x, at p = 1 (kept) or 0 (removed)."""
-    net = build(block, **SMALL).double()
+    net = small(block).double()
     found = groups(net, "test")
     gated = with_gates(net, found, keep=2)
     x, y = torch.randn(8, *SHAPE, dtype=torch.float64), torch.arange(8) % 4
@@ -85,7 +88,7 @@ def test_every_score_has_a_gradient_at_the_start_and_it_is_that_of_the_soft_mask
 
 @pytest.mark.parametrize("block", ["lambda", "inverted"])
 def test_the_gated_forward_is_the_hard_network_bitwise(block):
-    net, x = build(block, **SMALL).eval(), torch.randn(8, *SHAPE)
+    net, x = small(block).eval(), torch.randn(8, *SHAPE)
     found = groups(net, "test")
     for keep in range(3):
         gated = with_gates(net, found, keep)
@@ -133,7 +136,7 @@ def test_savings_are_those_of_the_merged_network(trained, data, monkeypatch):
         assert saving == pytest.approx((total - merged) / total, abs=1e-12)
         assert saving > 0
     assert len(list(depthshrinker._savings(trained, found, "latency", data))) == 3
-    loose = loosen(build("plain", **SMALL).eval())
+    loose = loosen(small("plain").eval())
     assert all(saving < 0 for saving in depthshrinker._savings(loose, groups(loose, "test"), "macs", data))  # 5x5 for 3x3 and 3x3
 
 
@@ -179,7 +182,7 @@ def rankings(net, explore, seed, steps=20):
 
 
 def test_gumbel_noise_changes_the_ranking_fades_and_is_reproducible():
-    net = with_gates(build("lambda", **SMALL), groups(build("lambda", **SMALL), "test"), keep=1)
+    net = with_gates(small("lambda"), groups(small("lambda"), "test"), keep=1)
     for gate, score in zip(gates_of(net), (0.0, 1.0, 0.5), strict=True):
         nn.init.constant_(gate.score, score)
     assert set(rankings(net, 0.0, seed=0)) == {1}
@@ -218,14 +221,14 @@ def test_greedy_sees_what_a_block_is_worth(trained, data, monkeypatch):
 
 @pytest.mark.parametrize("block", ["lambda", "inverted"])
 def test_magnitude_is_what_the_relus_take_away(block, data):
-    net = build(block, **SMALL).eval()
+    net = small(block).eval()
     inputs = {}
     for name, act in net.named_modules():
         if isinstance(act, LambdaReLU):
             act.register_forward_hook(lambda _, given, out, name=name: inputs.update({name: given[0]}))
     with torch.no_grad():
         net(data.normalise(data.train.images))
-    plain = build(block, **SMALL).eval()
+    plain = small(block).eval()
     found = groups(plain, "test")
     taken = [torch.cat([inputs[act].clamp(max=0).abs().flatten() for act in acts]).double().mean().item() for acts in found.values()]
     assert depthshrinker._magnitudes(plain, found, data) == pytest.approx(taken, rel=1e-5)
@@ -238,7 +241,7 @@ def test_magnitude_is_what_the_relus_take_away(block, data):
 def test_random_depends_on_the_seed_alone(trained, data):
     drawn = [removed(search_mask(trained, data, keep=2, by="random", seed=seed))[0] for seed in range(12)]
     assert set(drawn) == set(BLOCKS)
-    other = build("lambda", seed=7, **SMALL)
+    other = small("lambda", seed=7)
     assert drawn == [removed(search_mask(other, data, keep=2, by="random", seed=seed))[0] for seed in range(12)]
 
 
@@ -249,7 +252,7 @@ def test_equals_at_the_start_are_ranked_by_the_seed_and_not_by_position(trained)
 
 @pytest.mark.parametrize("size", [12, 5])
 def test_the_merge_that_was_never_performed_lambda(size, randomised, images, data):
-    net = randomised(build("lambda", **SMALL))
+    net = randomised(small("lambda"))
     decided = search_mask(net.float(), data, keep=1, by="random")
     linear = performed(net.double(), decided)
     fused = fuse(linear, dearer=True)
@@ -263,7 +266,7 @@ def test_the_merge_that_was_never_performed_lambda(size, randomised, images, dat
 @pytest.mark.parametrize(("block", "convs"), [("inverted", 1), ("plain", 1)])
 def test_the_merge_that_was_never_performed_with_padding(block, convs, size, randomised, images, data):
     """Inverted: a shift of BN before the depthwise padding. Plain: conv3 behind conv3. The residual is a part of what is merged."""
-    net = randomised(build(block, **SMALL))
+    net = randomised(small(block))
     net = loosen(net, "*branch2.2") if block == "plain" else net
     decided = search_mask(net.float(), data, keep=0, by="random")
     assert [next(iter(move)) for move in decided] == ["linearise", "pad_first"]
@@ -303,7 +306,7 @@ def test_gradual_leaves_the_removed_to_slide(trained, data):
 
 @pytest.mark.parametrize("gradual", [False, True])
 def test_gradual_pads_before_the_slide(gradual, data, randomised, images):
-    net = randomised(build("inverted", **SMALL)).float()
+    net = randomised(small("inverted")).float()
     decided = search_mask(net, data, keep=1, by="random", gradual=gradual)
     assert decided[-1] == {"pad_first": {}}
     after = performed(net.double(), decided)
@@ -316,7 +319,7 @@ def test_gradual_pads_before_the_slide(gradual, data, randomised, images):
 
 
 def test_final_relu_only_where_there_is_none(data):
-    net = build("inverted", post_relu=False, **SMALL)
+    net = small("inverted", post_relu=False)
     decided = search_mask(net, data, keep=1, by="random", final_relu=True)
     gone = {name.split(".inverted")[0] for name in moves_of(decided)["linearise"]}
     assert set(moves_of(decided)["add_relu"]) == gone
@@ -325,16 +328,16 @@ def test_final_relu_only_where_there_is_none(data):
     net.stage1[0].post = net.stage2[0].post = nn.ReLU()
     assert moves_of(search_mask(net, data, keep=0, by="random", final_relu=True))["add_relu"] == ["stage3.0"]
     with pytest.raises(MoveError, match="search_mask: final_relu has nothing to add"):
-        search_mask(build("inverted", post_relu=True, **SMALL), data, keep=1, final_relu=True)
+        search_mask(small("inverted", post_relu=True), data, keep=1, final_relu=True)
 
 
 def test_what_stands_behind_the_sum_is_not_inside():
-    net = loosen(build("lambda", **SMALL), "*")
+    net = loosen(small("lambda"), "*")
     assert groups(net, "test") == {name: [f"{name}.pair.2", f"{name}.act"] for name in BLOCKS}
 
 
 def test_all_others_settle(data):
-    net = loosen(build("lambda", **SMALL), ["*.post", "stem.2"])
+    net = loosen(small("lambda"), ["*.post", "stem.2"])
     after = performed(net, search_mask(net, data, keep=1, by="random"))
     assert not any(isinstance(m, LambdaReLU) for m in after.modules())
     assert type(after.stem[2]) is nn.ReLU
@@ -349,14 +352,14 @@ def test_frozen_statistics_do_not_stop_a_search(trained, data):
 @pytest.mark.parametrize(
     ("make", "given", "message"),
     [
-        (lambda: build("lambda", **SMALL), dict(keep=-1), r"search_mask: keep must be from 0 to 2, not -1; the groups are: stage1\.0, "),
-        (lambda: build("lambda", **SMALL), dict(keep=3), "search_mask: keep must be from 0 to 2, not 3"),
-        (lambda: build("lambda", **SMALL), dict(keep=1, explore=-1.0), "search_mask: explore and cost_weight must be at least 0, not -1"),
-        (lambda: build("lambda", **SMALL), dict(keep=1, by="luck"), "search_mask: unknown by 'luck'; known: learned, random"),
-        (lambda: build("lambda", **SMALL), dict(keep=1, cost="watt"), "search_mask: unknown cost 'watt'; known: macs, latency"),
-        (lambda: build("plain", **SMALL), dict(keep=1), r"no block has a LambdaReLU .*\(blocks here: PlainBlock\); loosen .*branch2\.2"),
-        (lambda: settle(build("lambda", **SMALL)), dict(keep=1), r"search_mask: no block .*stage1\.0\.pair\.2"),
-        (lambda: build("lambda", lam=0.5, **SMALL), dict(keep=1), r"search_mask: stage1\.0\.pair\.2 is at lam = 0\.5"),
+        (lambda: small("lambda"), dict(keep=-1), "search_mask: keep must be at least 0, not -1"),
+        (lambda: small("lambda"), dict(keep=3), r"search_mask: keep must be from 0 to 2, not 3; the groups are: stage1\.0, "),
+        (lambda: small("lambda"), dict(keep=1, explore=-1.0), "search_mask: explore must be at least 0, not -1"),
+        (lambda: small("lambda"), dict(keep=1, by="luck"), "search_mask: unknown by 'luck'; known: learned, random"),
+        (lambda: small("lambda"), dict(keep=1, cost="watt"), "search_mask: unknown cost 'watt'; known: macs, latency"),
+        (lambda: small("plain"), dict(keep=1), r"no block has a LambdaReLU .*\(blocks here: PlainBlock\); loosen .*branch2\.2"),
+        (lambda: settle(small("lambda")), dict(keep=1), r"search_mask: no block .*stage1\.0\.pair\.2"),
+        (lambda: small("lambda", lam=0.5), dict(keep=1), r"search_mask: stage1\.0\.pair\.2 is at lam = 0\.5"),
     ],
 )
 def test_searches_that_do_not_apply(make, given, message, data):
@@ -365,7 +368,7 @@ def test_searches_that_do_not_apply(make, given, message, data):
 
 
 def test_what_is_kept_is_not_padded_and_stays_the_same_function(data, randomised, images):
-    net = randomised(build("inverted", **SMALL))
+    net = randomised(small("inverted"))
     decided = search_mask(net.float(), data, keep=2, by="random")
     gone = moves_of(decided)["linearise"][0][:8]
     after = performed(net.double(), decided)
@@ -376,6 +379,6 @@ def test_what_is_kept_is_not_padded_and_stays_the_same_function(data, randomised
 
 
 def test_a_block_in_which_nothing_would_merge_is_refused():
-    net = loosen(build("scaler", width=4, expansion=2, num_classes=4), "*branch2.2")
+    net = loosen(small("scaler"), "*branch2.2")
     with pytest.raises(MoveError, match=r"search_mask: nothing would merge in stage1\.0"):
         search_mask(net, load("synthetic"), keep=1, by="random")

@@ -5,21 +5,20 @@ import sys
 import pytest
 import torch
 import torchvision
+from networks import small
 from torch import nn
 
-from reducenet.algebra import NotExact
-from reducenet.export import MissingExtra, to_onnx, to_program
-from reducenet.moves import drop_branch
-from reducenet.net import build
-from reducenet.side import attach
+from reducenet.algebra.exact import NotExact
+from reducenet.deploy.export import MissingExtra, to_onnx, to_program
+from reducenet.moves.branch import drop_branch
+from reducenet.moves.side import attach
 
-SMALL = dict(width=4, expansion=2, num_classes=4)
 BATCHES = (1, 2, 5)
 
 
 def attached(randomised):
     """A student with a side branch that is not nothing."""
-    net = attach(drop_branch(build("scaler", **SMALL)))
+    net = attach(drop_branch(small("scaler")))
     for name, p in net.named_parameters():
         if "parametrizations" in name and "original" not in name:
             nn.init.normal_(p)
@@ -27,10 +26,10 @@ def attached(randomised):
 
 
 NETS = {
-    "student": (lambda randomised: randomised(drop_branch(build("scaler", **SMALL))), (1, 12, 12)),
+    "student": (lambda randomised: randomised(drop_branch(small("scaler"))), (1, 12, 12)),
     "side branch": (attached, (1, 12, 12)),
-    "lambda": (lambda randomised: randomised(build("lambda", lam=1.0, **SMALL)), (1, 12, 12)),
-    "half-way lambda": (lambda randomised: randomised(build("lambda", lam=0.5, **SMALL)), (1, 12, 12)),
+    "lambda": (lambda randomised: randomised(small("lambda", lam=1.0)), (1, 12, 12)),
+    "half-way lambda": (lambda randomised: randomised(small("lambda", lam=0.5)), (1, 12, 12)),
     "resnet18": (lambda randomised: randomised(torchvision.models.resnet18(weights=None, num_classes=7)), (3, 32, 32)),
 }
 
@@ -87,8 +86,8 @@ def test_half_a_file_never_appears(randomised, tmp_path, monkeypatch):
 
 def test_what_cannot_be_exported_says_why_in_one_line(randomised, tmp_path, monkeypatch):
     with pytest.raises(NotExact, match="train mode"):
-        to_program(build("plain", **SMALL), (1, 12, 12))
+        to_program(small("plain"), (1, 12, 12))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MissingExtra, match=r'^to_onnx needs onnxscript: pip install "reducenet\[export\]"$'):
-        to_onnx(randomised(build("plain", **SMALL)), (1, 12, 12), tmp_path / "net.onnx")
+        to_onnx(randomised(small("plain")), (1, 12, 12), tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())

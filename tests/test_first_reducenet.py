@@ -2,17 +2,20 @@
 
 import pytest
 import torch
-from networks import assert_equal_maps
+from networks import assert_equal_maps, small
 from torch import nn
 
-from reducenet.activation import slide
-from reducenet.checkpoint import CheckpointError, load, save
-from reducenet.data import load as load_data
-from reducenet.deploy import fuse
-from reducenet.measure import parameters
-from reducenet.moves import MoveError, freeze, linearise, renew
-from reducenet.net import build
-from reducenet.train import fit
+from reducenet.data.tensors import load as load_data
+from reducenet.deploy.fuse import fuse
+from reducenet.learn.measure import parameters
+from reducenet.learn.train import fit
+from reducenet.moves.activations import linearise
+from reducenet.moves.freezing import freeze
+from reducenet.moves.renew import renew
+from reducenet.nets.activation import slide
+from reducenet.nets.networks import build
+from reducenet.play.checkpoint import CheckpointError, load, save
+from reducenet.words import MoveError
 
 LARGE = {"block": "lambda", "width": 4, "expansion": 3, "num_classes": 4}
 
@@ -31,7 +34,7 @@ def test_merged_is_linearised_on_the_ring_and_inside(size, randomised, images):
     merged = fuse(net)
     assert_equal_maps(merged.stage1(merged.stem(x)), net.stage1(net.stem(x)))
     assert (merged(x) - net(x)).abs().max() < 1e-10
-    assert parameters(merged) == parameters(fuse(randomised(build("plain", width=4, num_classes=4))))
+    assert parameters(merged) == parameters(fuse(randomised(small("plain"))))
 
 
 def test_two_stages_with_a_frozen_classifier_then_conv3_and_both_bns():
@@ -39,7 +42,7 @@ def test_two_stages_with_a_frozen_classifier_then_conv3_and_both_bns():
     large = trained(build(**LARGE))
     parts = ["classifier", "*.conv3.*", "*.pair.4.*", "*.bn3.*"]
     second = freeze(linearise(large), parts)
-    before, after = state(second), trained(second, weight_decay=0.1, momentum=0.95, stage=1).state_dict()
+    before, after = state(second), trained(second, weight_decay=0.1, momentum=0.95, nth_fit=1).state_dict()
     frozen = [name for name in before if any(part in name for part in ("classifier", ".conv3.", ".pair.4.", ".bn3."))]
     assert len(frozen) == 2 + 3 * (1 + 2 * 5)
     for name in before:
@@ -47,7 +50,7 @@ def test_two_stages_with_a_frozen_classifier_then_conv3_and_both_bns():
 
 
 def test_the_slide_ends_linear_and_fuses(images):
-    net = trained(build(**LARGE), hooks=[slide("cosine", until=0.5)]).double()
+    net = trained(build(**LARGE), hooks=[slide("half-cosine", until=0.5)]).double()
     x = images(1, 12)
     assert (fuse(net)(x) - net(x)).abs().max() < 1e-10
 
@@ -63,7 +66,7 @@ def test_only_the_new_conv_trains(start):
     tensors = ("weight", "bias") if start == "merged" else ("weight",)
     manifest = {f"stage{i}.0.pair.new.{tensor}" for i in (1, 2, 3) for tensor in tensors}
     assert {name for name, p in small.named_parameters() if p.requires_grad} == manifest
-    before, after = state(small), trained(small, stage=1).state_dict()
+    before, after = state(small), trained(small, nth_fit=1).state_dict()
     for name in before:
         assert torch.equal(before[name], after[name]) == (name not in manifest), name
     assert all(torch.equal(after[name], t) for name, t in large.state_dict().items() if name in after)
@@ -77,7 +80,7 @@ def test_the_new_conv_starts_fresh_or_as_the_pair(randomised, images):
     assert (fresh(x) - merged(x)).abs().max() > 1e-2
     assert torch.equal(fresh.stage2[0].pair.new.weight, lean(large, "fresh").stage2[0].pair.new.weight)
     assert not torch.equal(fresh.stage2[0].pair.new.weight, renew(large, seed=8).stage2[0].pair.new.weight)
-    plain = build("plain", width=4, num_classes=4)
+    plain = small("plain")
     assert parameters(fresh) == parameters(plain)
     assert (fuse(fresh)(x) - fresh(x)).abs().max() < 1e-10
     with pytest.raises(MoveError, match="renew: no lambda block with its pair"):
@@ -91,7 +94,7 @@ def test_the_new_conv_starts_fresh_or_as_the_pair(randomised, images):
 @pytest.mark.parametrize("start", ["fresh", "merged"])
 def test_large_and_small_are_one_file(start, tmp_path):
     large = trained(build(**LARGE))
-    small = trained(lean(large, start), stage=1)
+    small = trained(lean(large, start), nth_fit=1)
     chain = [{"build": LARGE}, {"fit": {"epochs": 1}}, {"freeze": {"parts": ["all"]}}, {"renew": {"start": start}}, {"fit": {"epochs": 1}}]
     save(small, tmp_path / "both", chain, seed=7, large=large)
     x = torch.randn(2, 1, 12, 12)
@@ -107,7 +110,7 @@ def test_large_and_small_are_one_file(start, tmp_path):
 
 def test_one_file_is_refused_where_shared_tensors_differ(tmp_path):
     large = trained(build(**LARGE))
-    small = trained(renew(large), stage=1)
+    small = trained(renew(large), nth_fit=1)
     chain = [{"build": LARGE}, {"fit": {"epochs": 1}}, {"renew": {}}, {"fit": {"epochs": 1}}]
     with pytest.raises(CheckpointError, match=r"stem\.0\.weight differs"):
         save(small, tmp_path / "both", chain, large=large)

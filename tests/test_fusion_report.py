@@ -5,11 +5,9 @@ import torch
 from networks import Beside, count
 from torch import nn
 
-from reducenet.algebra import NotExact
-from reducenet.fusion_report import fuse_report
-from reducenet.net import build
-
-SMALL = dict(width=4, expansion=2, num_classes=4)
+from reducenet.algebra.exact import NotExact
+from reducenet.deploy.report import fuse_report
+from reducenet.nets.networks import build
 
 
 def test_the_report_counts_before_and_after(randomised):

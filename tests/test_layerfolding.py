@@ -3,20 +3,19 @@ from functools import reduce
 
 import pytest
 import torch
+from networks import small
 from torch import nn
 
-from reducenet.activation import LambdaReLU, LearnedReLU, slide
-from reducenet.chain import perform
-from reducenet.data import load
-from reducenet.deploy import fuse
-from reducenet.distill import cross_entropy
-from reducenet.measure import difference
-from reducenet.moves import MoveError, loosen
-from reducenet.net import build
-from reducenet.rivals.layerfolding import keep_in_range, lam_penalty, learn_lam, snap, with_lam_penalty
-from reducenet.train import fit
+from reducenet.data.tensors import load
+from reducenet.deploy.fuse import fuse
+from reducenet.learn.evaluate import difference
+from reducenet.learn.losses import cross_entropy
+from reducenet.learn.train import fit
+from reducenet.methods.layerfolding import keep_in_range, lam_penalty, layer_folding, learn_lam, snap
+from reducenet.moves.activations import loosen
+from reducenet.nets.activation import LambdaReLU, LearnedReLU, slide
+from reducenet.words import MoveError, perform
 
-SMALL = dict(width=4, expansion=2, num_classes=4)
 ACTS = [f"stage{i}.0.pair.2" for i in (1, 2, 3)]
 
 
@@ -26,7 +25,7 @@ def data():
 
 
 def at_lams(*lams, block="lambda"):
-    net = learn_lam(build(block, **SMALL).eval())
+    net = learn_lam(small(block).eval())
     for act, lam in zip((m for m in net.modules() if isinstance(m, LearnedReLU)), lams, strict=True):
         nn.init.constant_(act.lam, lam)
     return net
@@ -38,7 +37,7 @@ def lams(net):
 
 @pytest.mark.parametrize("lam", [0.0, 0.3])
 def test_learn_lam_is_the_same_function_with_lam_to_learn(lam, images, randomised):
-    net = randomised(build("lambda", lam=lam, **SMALL))
+    net = randomised(small("lambda", lam=lam))
     before = copy.deepcopy(net.state_dict())
     learned, x = learn_lam(net), images(1, 12)
     assert torch.equal(learned(x), net(x))
@@ -57,13 +56,13 @@ def test_learn_lam_is_the_same_function_with_lam_to_learn(lam, images, randomise
 
 
 def test_learn_lam_at_some_and_what_it_refuses():
-    some = learn_lam(build("lambda", **SMALL), "stage2.*")
+    some = learn_lam(small("lambda"), "stage2.*")
     assert [name for name, m in some.named_modules() if isinstance(m, LearnedReLU)] == [ACTS[1]]
     assert len(lams(learn_lam(some))) == 3  # the others; what learns goes on
     with pytest.raises(MoveError, match="learn_lam: no LambdaReLU with a fixed lam matches 'stage9'; there are: stage1.0.pair.2"):
-        learn_lam(build("lambda", **SMALL), "stage9")
+        learn_lam(small("lambda"), "stage9")
     with pytest.raises(MoveError, match="there are: none"):
-        learn_lam(learn_lam(build("lambda", **SMALL)))
+        learn_lam(learn_lam(small("lambda")))
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])
@@ -96,21 +95,21 @@ def test_the_penalty_grows_lam_exponentially_from_anywhere_but_0(start):
         assert lams(net) == pytest.approx([start * 1.05**done] * 3, rel=1e-5)
 
 
-def test_with_lam_penalty_adds_to_the_loss_and_leaves_the_logits():
+def test_the_loss_adds_the_penalty_and_leaves_the_logits():
     net, x, y = at_lams(0.2, 0.2, 0.2), torch.randn(4, 1, 12, 12), torch.arange(4)
     value, logits = cross_entropy(net, x, y)
-    penalised, same = with_lam_penalty(cross_entropy, 0.5)(net, x, y)
+    penalised, same = layer_folding(0.5)(net, x, y)
     assert torch.equal(same, logits)
     assert penalised.item() == pytest.approx(value.item() + 0.5 * 3 * 0.96)
-    with pytest.raises(ValueError, match="lam_weight must be at least 0, not -1"):
-        with_lam_penalty(cross_entropy, -1)
+    with pytest.raises(MoveError, match="^layer-folding: lam_weight must be at least 0, not -1"):
+        layer_folding(-1)
 
 
 def test_keep_in_range_projects_the_learned_lams_and_nothing_else():
     net = at_lams(-0.2, 0.5, 1.3)
     net.stage1[0].act = LambdaReLU(2.0)
     weights = {name: p.clone() for name, p in net.named_parameters() if not name.endswith("lam")}
-    keep_in_range(net, 0.5)
+    keep_in_range(net)
     assert lams(net) == [0.0, 0.5, 1.0]
     assert net.stage1[0].act.lam == 2
     assert all(torch.equal(p, net.get_parameter(name)) for name, p in weights.items())
@@ -119,19 +118,17 @@ def test_keep_in_range_projects_the_learned_lams_and_nothing_else():
 
 def test_a_lam_pushed_out_of_range_comes_back_and_one_at_0_leaves_it(data):
     """Where a clamp in the forward pass would have no gradient."""
-    seen = []
+    seen, penalised = [], layer_folding(0.0)
 
     def force(net, x, y):
         """Down in the first half of training, then up."""
-        value, logits = cross_entropy(net, x, y)
+        value, logits = penalised(net, x, y)
+        seen.append(lams(net))
         sign = 1 if len(seen) < 8 else -1
         return value + sign * 10 * sum(net.get_parameter(f"{act}.lam") for act in ACTS), logits
 
-    def note(net, progress):
-        seen.append(lams(net))
-
     net = at_lams(0.0, 0.4, 1.0)
-    after = fit(net, data, epochs=4, loss=force, hooks=[keep_in_range, note], momentum=0.0, device="cpu").net
+    after = fit(net, data, epochs=4, loss=force, momentum=0.0, device="cpu").net
     assert seen[0] == pytest.approx([0.0, 0.4, 1.0])
     assert seen[7] == [0.0, 0.0, 0.0]
     assert seen[-1] == [1.0, 1.0, 1.0]
@@ -173,13 +170,13 @@ def test_snap_decides_by_lam(values, above, linear):
 
 
 def test_snap_leaves_fixed_lams_alone():
-    net = learn_lam(build("lambda", lam=0.4, **SMALL), "stage2.*")
+    net = learn_lam(small("lambda", lam=0.4), "stage2.*")
     assert snap(net) == [{"settle": {"at": [ACTS[1]]}}]
     assert sum(isinstance(m, LambdaReLU) for m in reduce(perform, snap(net), net).modules()) == 2
 
 
 def test_snap_pads_where_a_merge_needs_it(images, randomised):
-    net = learn_lam(loosen(randomised(build("plain", **SMALL)), "*branch2.2"))
+    net = learn_lam(loosen(randomised(small("plain")), "*branch2.2"))
     nn.init.constant_(net.stage2[0].branch2[2].lam, 1.0)
     decided = snap(net)
     assert [next(iter(move)) for move in decided] == ["settle", "linearise", "pad_first"]
@@ -201,10 +198,9 @@ def test_the_change_of_function_is_what_lam_was_short_of(data):
 
 
 def test_the_whole_chain(data, images, randomised):
-    trained = fit(build("lambda", lam=0.1, **SMALL), data, epochs=1, device="cpu").net
+    trained = fit(small("lambda", lam=0.1), data, epochs=1, device="cpu").net
     learned = learn_lam(trained)
-    loss = with_lam_penalty(cross_entropy, 5.0)
-    after = fit(learned, data, epochs=1, loss=loss, hooks=[keep_in_range], lr=0.05, batch=64, device="cpu").net
+    after = fit(learned, data, epochs=1, loss="layer-folding", lam_weight=5.0, lr=0.05, batch=64, device="cpu").net
     assert lams(learned) == pytest.approx([0.1] * 3)
     assert max(lams(after)) > 0.9
     snapped = reduce(perform, snap(after, data, seed=0, device="cpu"), after)
@@ -217,15 +213,15 @@ def test_the_whole_chain(data, images, randomised):
     assert convs[0] - convs[1] == gone > 0
 
 
-@pytest.mark.parametrize("what", [snap, lam_penalty, lambda net: keep_in_range(net, 0.0)])
+@pytest.mark.parametrize("what", [snap, lam_penalty, keep_in_range])
 def test_nothing_to_learn(what):
     with pytest.raises(MoveError, match=r"no LearnedReLU here; learn_lam makes them of LambdaReLUs \(there are: stage1\.0\.pair\.2, "):
-        what(build("lambda", **SMALL))
+        what(small("lambda"))
     with pytest.raises(MoveError, match="there are: none"):
-        what(build("plain", **SMALL))
+        what(small("plain"))
 
 
-@pytest.mark.parametrize("above", [0.0, 1.1])
-def test_snap_refuses_a_threshold_that_is_none(above):
-    with pytest.raises(MoveError, match=r"snap: above must be in \(0, 1\], not "):
+@pytest.mark.parametrize(("above", "message"), [(0.0, "above must be above 0, not 0"), (1.1, "above must be at most 1, not 1.1")])
+def test_snap_refuses_a_threshold_that_is_none(above, message):
+    with pytest.raises(MoveError, match=f"^snap: {message}"):
         snap(at_lams(0.1, 0.2, 0.3), above=above)

@@ -7,25 +7,30 @@ import sys
 import numpy as np
 import pytest
 
-from reducenet.rivals.lottery import bar, best_of, expected_gain
+from reducenet.methods.lottery import bar, best_of, expected_gain
+from reducenet.words import MoveError
 
 
-def tickets(validation, test):
-    return [{"val_accuracy": v, "test_accuracy": t} for v, t in zip(validation, test, strict=True)]
+def best(accuracies):
+    return best_of(accuracies, "plain", max(2, len(accuracies)))
 
 
-def test_best_of_looks_at_validation_alone_and_takes_the_first_of_equals():
-    assert best_of(tickets([0.5, 0.9, 0.7], [0.9, 0.1, 0.8])) == 1
-    assert best_of(tickets([0.5, 0.9, 0.9], [0.9, 0.1, 0.8])) == 1
-    assert best_of(tickets([0.0], [1.0])) == 0
+def test_best_of_takes_the_first_of_equals():
+    assert best([0.5, 0.9, 0.7]) == 1
+    assert best([0.5, 0.9, 0.9]) == 1
+    assert best([0.0]) == 0
 
 
 def test_a_ticket_that_diverged_never_wins():
-    diverged = {}
-    assert best_of([diverged, *tickets([0.0, 0.3], [0, 0]), diverged]) == 2
-    for none in ([], [diverged, diverged]):
-        with pytest.raises(ValueError, match=f"none of {len(none)} tickets"):
-            best_of(none)
+    assert best([None, 0.0, 0.3, None]) == 2
+    for none in ([], [None, None]):
+        with pytest.raises(MoveError, match=f"^best_of: none of {len(none)} tickets"):
+            best(none)
+
+
+def test_one_ticket_is_no_choice():
+    with pytest.raises(MoveError, match="^best_of: tickets must be at least 2, not 1"):
+        best_of([0.9], "plain", 1)
 
 
 def test_expected_gain_in_closed_form():
@@ -53,7 +58,7 @@ def test_a_choice_on_validation_gains_as_much_as_validation_knows_of_the_test(k,
     validation, noise = draw.standard_normal((2, studies, k))
     test = mean + spread * (correlation * validation + math.sqrt(1 - correlation**2) * noise)
     validation = mean + spread * validation
-    won = np.array([t[best_of(tickets(v, t))] for v, t in zip(validation, test, strict=True)])
+    won = np.array([t[best(v)] for v, t in zip(validation, test, strict=True)])
     assert won.mean() == pytest.approx(bar(mean, spread, k, correlation), abs=5 * spread / studies**0.5)
     assert test.max(1).mean() == pytest.approx(bar(mean, spread, k), abs=5 * spread / studies**0.5)
 
@@ -66,5 +71,5 @@ def test_the_bar_of_one_ticket_is_the_mean_and_bad_input_is_refused():
 
 
 def test_choosing_a_ticket_needs_no_torch():
-    code = "import sys, reducenet.rivals.lottery; sys.exit('torch' in sys.modules)"
+    code = "import sys, reducenet.methods.lottery; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

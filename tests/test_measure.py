@@ -1,17 +1,17 @@
 import pytest
 import torch
+from networks import small
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from reducenet.data import load
-from reducenet.deploy import fuse
-from reducenet.distill import cross_entropy, soft_labels
-from reducenet.measure import Count, accuracy, correct, difference, latency, macs, parameters, training_macs
-from reducenet.moves import drop_branch, freeze
-from reducenet.net import build
-from reducenet.side import attach
-
-SMALL = dict(width=4, expansion=2, num_classes=4)
+from reducenet.data.tensors import load
+from reducenet.deploy.fuse import fuse
+from reducenet.learn.evaluate import accuracy, correct, difference
+from reducenet.learn.losses import cross_entropy, kd
+from reducenet.learn.measure import Count, latency, macs, parameters, training_macs
+from reducenet.moves.branch import drop_branch
+from reducenet.moves.freezing import freeze
+from reducenet.moves.side import attach
 
 
 def by_hand(net, shape):
@@ -30,35 +30,35 @@ def by_hand(net, shape):
 
 @pytest.mark.parametrize("block", ["scaler", "plain", "published", "lambda", "inverted", "repvgg"])
 def test_macs_equal_the_count_by_hand(block):
-    net = build(block, **SMALL)
+    net = small(block)
     assert macs(net, (1, 28, 28)) == by_hand(net, (1, 28, 28))
     assert net.training  # measuring changed nothing
 
 
 def test_counts_agree_with_torchs_flop_counter():
     for block in ("scaler", "lambda"):
-        net = build(block, **SMALL)
+        net = small(block)
         with FlopCounterMode(display=False) as counter:
             net(torch.zeros(8, 1, 28, 28)).square().mean().backward()
         assert training_macs(net, (1, 28, 28)) == counter.get_total_flops() // 2 // 8
 
 
 def test_folding_bn_saves_no_macs_and_merging_a_pair_does():
-    net = build("lambda", lam=1.0, **SMALL).eval()
-    assert macs(fuse(net), (1, 28, 28)) == macs(build("plain", **SMALL), (1, 28, 28)) < macs(net, (1, 28, 28))
+    net = small("lambda", lam=1.0).eval()
+    assert macs(fuse(net), (1, 28, 28)) == macs(small("plain"), (1, 28, 28)) < macs(net, (1, 28, 28))
 
 
 def test_training_macs_of_a_plain_step_are_three_forwards_less_the_first_input_gradient():
-    net, shape = build("plain", **SMALL), (1, 28, 28)
+    net, shape = small("plain"), (1, 28, 28)
     stem = by_hand(net.stem, shape)
     assert training_macs(net, shape) == 3 * macs(net, shape) - stem
 
 
 def test_training_macs_count_the_teacher_and_skip_the_frozen():
-    teacher, shape = build("scaler", **SMALL), (1, 28, 28)
+    teacher, shape = small("scaler"), (1, 28, 28)
     student = drop_branch(teacher)
     plain = training_macs(student, shape)
-    assert training_macs(student, shape, soft_labels(teacher)) == plain + macs(teacher, shape)
+    assert training_macs(student, shape, kd(teacher)) == plain + macs(teacher, shape)
     assert training_macs(freeze(student, "stem.*"), shape) < plain
     side = training_macs(attach(freeze(student, "all")), shape)
     assert macs(student, shape) < side < plain
@@ -80,11 +80,11 @@ def test_each_gradient_of_a_conv_costs_what_its_forward_does_groups_or_not(group
 
 def test_macs_name_the_images_that_a_network_does_not_take():
     with pytest.raises(ValueError, match=r"takes no images of \(3, 28, 28\)"):
-        macs(build("plain", **SMALL), (3, 28, 28))
+        macs(small("plain"), (3, 28, 28))
 
 
 def test_a_loss_that_draws_is_counted_over_several_steps():
-    net, passes = build("plain", **SMALL), iter((1, 2, 1, 2))
+    net, passes = small("plain"), iter((1, 2, 1, 2))
 
     def loss(net, x, y):
         return sum(cross_entropy(net, x, y)[0] for _ in range(next(passes))), None
@@ -93,7 +93,7 @@ def test_a_loss_that_draws_is_counted_over_several_steps():
 
 
 def test_a_count_holds_whatever_ran_inside():
-    net, shape = build("plain", **SMALL), (1, 12, 12)
+    net, shape = small("plain"), (1, 12, 12)
     with Count() as count:
         net(torch.zeros(5, *shape))
         net.eval()(torch.zeros(2, *shape))
@@ -102,7 +102,7 @@ def test_a_count_holds_whatever_ran_inside():
 
 def test_accuracy_counts():
     data = load("synthetic")
-    net = build("plain", **SMALL).eval()
+    net = small("plain").eval()
     hits = correct(net, data, data.test)
     with torch.no_grad():
         expected = [net(data.normalise(x[None])).argmax().item() == y for x, y in zip(*data.test, strict=True)]
@@ -111,8 +111,8 @@ def test_accuracy_counts():
 
 
 def test_difference_sees_a_changed_weight():
-    data, net = load("synthetic"), build("plain", **SMALL).eval()
-    other = build("plain", **SMALL).eval()
+    data, net = load("synthetic"), small("plain").eval()
+    other = small("plain").eval()
     assert difference(net, other, data, data.val) == 0
     with torch.no_grad():
         other.classifier.bias[0] += 0.25
@@ -120,7 +120,7 @@ def test_difference_sees_a_changed_weight():
 
 
 def test_latency_is_a_median_with_its_spread():
-    timed = latency(build("plain", **SMALL), (1, 28, 28), batch=2, seconds=0.02)
+    timed = latency(small("plain"), (1, 28, 28), batch=2, seconds=0.02)
     assert timed["median"] > 0
     assert timed["iqr"] >= 0
     assert (timed["batch"], timed["threads"]) == (2, 1)
@@ -129,7 +129,7 @@ def test_latency_is_a_median_with_its_spread():
 def test_a_count_around_it_does_not_slow_a_latency_down():
     """Nothing timed is counted: the count sees none of it."""
     with Count() as count:
-        latency(build("plain", **SMALL), (1, 12, 12), seconds=0.01)
+        latency(small("plain"), (1, 12, 12), seconds=0.01)
     assert count.macs == 0
 
 

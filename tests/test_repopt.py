@@ -5,17 +5,16 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import small
 from torch import nn
 
-from reducenet.data import load
-from reducenet.moves import MoveError
-from reducenet.net import build
-from reducenet.rivals.repopt import GradientMultiplier, repopt
-from reducenet.seeding import generator
-from reducenet.side import fold
-from reducenet.train import fit
+from reducenet.data.tensors import load
+from reducenet.learn.train import fit
+from reducenet.methods.repopt import GradientMultiplier, repopt
+from reducenet.moves.side import fold
+from reducenet.nets.seeding import generator
+from reducenet.words import MoveError
 
-SMALL = dict(width=4, num_classes=4)
 SCALES = dict(conv3=0.6, conv1=1.1, identity=0.8)
 AT = "*branch2.0"
 STEPS = 60
@@ -90,7 +89,7 @@ def with_branches(net, kind=Branches, **scales):
 
 def plain():
     """Three blocks, with a BN and a ReLU behind every conv; one of the convs that learn specially has stride 1, two stride 2."""
-    return build("plain", **SMALL).double()
+    return small("plain").double()
 
 
 def the_batch():
@@ -241,7 +240,7 @@ def test_the_function_is_bitwise_the_same_and_fold_takes_it_off(images):
 
 
 def test_fit_multiplies_the_first_step_and_nothing_else():
-    net, data = build("plain", **SMALL), load("synthetic")
+    net, data = small("plain"), load("synthetic")
     options = dict(epochs=1, batch=512, momentum=0.0, weight_decay=0.0, device="cpu", progress=False)
     special = repopt(net, **SCALES)
     moved, plainly = fold(fit(special, data, **options).net), fit(net, data, **options).net
@@ -257,9 +256,9 @@ def test_fit_multiplies_the_first_step_and_nothing_else():
     ("options", "message"),
     [
         (dict(at="branch9"), r"repopt: no plain conv matches 'branch9'; there are: stem\.0"),
-        (dict(conv3=0.0), "conv3 must be a finite scale above 0, not 0"),
-        (dict(conv1=-1.0), "conv1 must be a finite scale of at least 0, not -1"),
-        (dict(identity=float("nan")), "identity must be a finite scale of at least 0, not nan"),
+        (dict(conv3=0.0), "conv3 must be above 0, not 0"),
+        (dict(conv1=-1.0), "conv1 must be at least 0, not -1"),
+        (dict(identity=float("nan")), "identity must be a finite number, not nan"),
         (dict(at="stage2.0.branch2.0", identity=1.0), "none has an identity; take identity = 0"),
     ],
 )

@@ -1,129 +1,226 @@
-"""What is committed under reports/ and in README follows from the rows, to the byte."""
+"""From a store to a folder under reports/: rows, timings, and when the folder is written anew."""
 
-import io
 import json
+import re
 import shutil
-from types import SimpleNamespace
+import subprocess
+import sys
 
 import matplotlib
+import nbformat
 import pytest
-from rich.console import Console
-from studies import ROOT, make
+from finished import MARKS, Project, files
+from studies import ROOT
 
 from reducenet.cli import main
-from reducenet.study.page import render
-from reducenet.study.plan import plan
-from reducenet.study.progress import Progress
-from reducenet.study.report import BLOCK, readme_block
-from reducenet.study.store import Store
-from reducenet.study.words import read_rows
-from reducenet.style import ARMS, arm_styles
-
-STUDIES = sorted(file.parent.name for file in (ROOT / "reports").glob("*/results.csv"))
+from reducenet.study.read import read
+from reducenet.study.report import publish
+from reducenet.study.report.page import render
+from reducenet.study.report.prose import Report
+from reducenet.study.report.rows import Row, Timing, collect
+from reducenet.study.report.tables import filled, read_rows, to_csv
 
 
-def test_the_studies_that_the_course_quotes_are_there():
-    assert {"quick", "expansion"} <= set(STUDIES)
+def but(found: dict[str, bytes], *names: str) -> dict[str, bytes]:
+    return {name: content for name, content in found.items() if name not in names}
 
 
-@pytest.mark.parametrize("study", STUDIES)
-def test_a_committed_report_is_what_its_rows_make(study, tmp_path):
-    committed = ROOT / "reports" / study
-    report = render(ROOT / "ablations" / f"{study}.toml", committed / "results.csv", tmp_path)
-    drawn = ["index.html", *(f"figures/{f.name}" for f in (committed / "figures").iterdir())]
-    pinned = f"matplotlib=={matplotlib.__version__}" in (ROOT / "requirements.lock").read_text().splitlines()
-    for name in ["report.md", *(drawn if pinned else [])]:  # another matplotlib may draw other bytes
-        assert (tmp_path / name).read_text() == (committed / name).read_text(), f"stale: reducenet report {study} --force"
-    recorded = json.loads((committed / "summary.json").read_text())["contrasts"]
-    assert [(c["arm"], c["against"], c["reading"]) for c in recorded] == [(c.arm, c.against, c.reading) for c in report.contrasts]
-    for key in report.ok.key:
-        assert (committed / "runs" / f"{key}.ipynb").is_file()
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    made = Project(tmp_path_factory.mktemp("project"))
+    made.report()
+    return made
 
 
-def test_readme_shows_the_rows_of_the_quick_study():
-    block = BLOCK.format(name="quick", text=readme_block(ROOT / "ablations" / "quick.toml", ROOT / "reports" / "quick" / "results.csv"))
-    assert block in (ROOT / "README.md").read_text(), "stale: reducenet report quick"
+ELSEWHERE = dict(pid=99, processor="Intel Xeon", python="3.13.1", torch="2.14.1+cpu", peak_memory_mb=9)
+MACHINES = ("timings.csv", "report.md", "index.html", "summary.json")  # what shows, or holds a hash of, times and the processor
 
 
-def test_a_changed_row_changes_the_readme_block(tmp_path):
-    rows = (ROOT / "reports" / "quick" / "results.csv").read_text().splitlines()
-    changed = tmp_path / "results.csv"
-    changed.write_text("\n".join([*rows[:3], rows[3].replace(",ok,0.8", ",ok,0.7"), *rows[4:]]))
-    study = ROOT / "ablations" / "quick.toml"
-    assert readme_block(study, changed) != readme_block(study, ROOT / "reports" / "quick" / "results.csv")
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The same study, played on another machine."""
+    return Project(tmp_path_factory.mktemp("elsewhere"), **ELSEWHERE)
 
 
-def test_missing_columns_are_named(tmp_path):
-    (tmp_path / "results.csv").write_text("arm,seed\nplain,0\n")
-    with pytest.raises(ValueError, match="columns missing: ledger_macs, status, test_accuracy, val_accuracy"):
-        read_rows(tmp_path / "results.csv")
+def test_a_row_holds_what_was_measured_and_what_all_of_the_way_cost(project):
+    rows = project.rows()
+    assert list(rows) == [(arm, seed) for arm in ("teacher", "plain", "long", "drop", "lora") for seed in range(5)]
+    lora = rows["lora", 3]
+    assert (lora.test_accuracy, lora.val_accuracy) == (0.709, pytest.approx(0.699))
+    assert (lora.run, lora.needs) == ("lora.s3", "teacher.s3 lora@2.s3")
+    assert (lora.epochs, lora.ledger_macs) == (2, 3000)  # the teacher's training once, and its forward passes
+    assert (lora.status, lora.instructions, lora.torch, lora.threads, lora.error) == ("ok", "AVX512", "2.14.1", 1, "")
+    assert rows["drop", 0].ledger_macs == rows["teacher", 0].ledger_macs == 1000
+    long = rows["long", 0]
+    assert (long.epochs, long.ledger_macs, long.needs) == (2, 2000, "")  # what only sets a budget is not paid twice
 
 
-def test_a_folder_that_is_no_report_is_left_alone(tmp_path, capsys):
-    file, precious = make(tmp_path), tmp_path / "precious"
-    precious.mkdir()
-    (precious / "thesis.tex").write_text("years of work")
-    assert main(["report", str(file), "--out", str(precious)]) == 2
+def test_timings_are_apart_and_say_which_seed_was_timed(project):
+    timings = {(t.arm, t.seed): t for t in collect(project.plan, project.store)[1]}
+    assert timings["lora", 0] == Timing("lora", 0, 0.00432, 0.0432, 21.6, "AMD EPYC", "3.11.7")
+    assert timings["lora", 1] == Timing("lora", 1, None, None, 21.6, "AMD EPYC", "3.11.7")
+    assert not set(Row._fields) & {"latency_1", "ledger_seconds", "processor", "python", "key"}
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory):
+    lost = {"teacher/s1": "diverged", "plain/s2": "failed", "drop/s3": "missing", "lora@2/s4": "failed"}
+    return Project(tmp_path_factory.mktemp("troubled"), lost=lost)
+
+
+def test_what_has_no_number_says_why(troubled):
+    rows = troubled.rows()
+    states = {name: row.status for name, row in rows.items() if row.status != "ok"}
+    assert states == {
+        ("teacher", 1): "diverged", ("drop", 1): "diverged", ("lora", 1): "diverged", ("plain", 2): "failed", ("drop", 3): "missing",
+        ("lora", 4): "failed", ("long", 4): "failed", ("long", 1): "missing",
+    }  # fmt: skip
+    assert (rows["teacher", 1].run, rows["drop", 1].run) == ("teacher.s1", "")  # the notebook of a divergence is evidence too
+    assert rows["lora", 4].error == "MoveError: no | in store/lora@2/s4 <script>"  # no place, no process id, no key
+
+
+def test_the_report_of_a_troubled_study_is_partial_and_complete(troubled):
+    found = troubled.report()
+    text, page = found["report.md"].decode(), found["index.html"].decode()
+    assert text.startswith("# tiny (partial: 17 of 25 rows)")
+    assert "long: 1 failed" in text
+    assert "lora, seed 4, failed: MoveError: no \\| in store/lora@2/s4 \\<script\\>" in text
+    assert "[diverged](runs/teacher.s1.ipynb)" in text
+    assert "<script" not in page
+    assert "runs/teacher.s1.html" in found or "runs/teacher.s1.html" in page
+    assert not [name for name in found if "lora.s4" in name or "drop.s3" in name]
+    assert troubled.readme.read_text() == MARKS  # a row is missing: README waits
+
+
+def test_tables_come_back_as_they_were_and_no_cell_is_a_formula(tmp_path):
+    rows = [Row("=1+1", "-arm", 0, "failed", error="@SUM(A1), \"x\" and 'y'"), Row("'s", "NA", 1, "ok", 0.5, threads=1)]
+    (tmp_path / "results.csv").write_text(to_csv(rows))
+    (tmp_path / "timings.csv").write_text(to_csv([Timing("-arm", 0, python="+3"), Timing("NA", 1, latency_1=0.1)]))
+    assert not re.search(r'(^|,)"?[=+@-]', (tmp_path / "results.csv").read_text(), re.MULTILINE)
+    table = read_rows(tmp_path)
+    assert table[["study", "arm", "error", "python"]].to_numpy().tolist() == [
+        ["=1+1", "-arm", "@SUM(A1), \"x\" and 'y'", "+3"], ["'s", "NA", "", ""],
+    ]  # fmt: skip
+    assert table.test_accuracy.isna().tolist() == [True, False]
+    assert filled((tmp_path / "timings.csv").read_text()) >= {("NA", "1", "latency_1")}
+
+
+@pytest.mark.parametrize(("lost", "named"), [("ledger_macs", "results.csv: columns missing: ledger_macs"), ("python", "timings.csv")])
+def test_missing_columns_are_named(tmp_path, lost, named):
+    for name, kind in (("results.csv", Row), ("timings.csv", Timing)):
+        (tmp_path / name).write_text(",".join(column for column in kind._fields if column != lost) + "\n")
+    with pytest.raises(ValueError, match=named):
+        read_rows(tmp_path)
+
+
+# ---- when a report is written, and what of it depends on the machine
+
+
+def test_a_second_report_writes_nothing(project, capsys):
+    before = {file: file.stat().st_mtime_ns for file in project.out.rglob("*")}
+    project.report()
+    assert "(up to date)" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in project.out.rglob("*")} == before
+
+
+def test_all_but_the_timings_is_the_same_on_another_machine(project, elsewhere):
+    here, there = project.report(), elsewhere.report()
+    assert set(here) == set(there)
+    assert but(here, *MACHINES) == but(there, *MACHINES)
+    assert here["timings.csv"] != there["timings.csv"]
+    assert project.readme.read_text() == elsewhere.readme.read_text()
+
+
+def test_played_again_on_another_machine_what_is_committed_stays(project, elsewhere, tmp_path, capsys):
+    shutil.copytree(project.out, tmp_path / "tiny")
+    before = files(tmp_path / "tiny")
+    assert elsewhere.report("--out", str(tmp_path / "tiny")) == before
+    assert "(up to date)" in capsys.readouterr().out
+    assert elsewhere.report("--out", str(tmp_path / "tiny"), "--force") == before  # written anew, to the byte
+    assert "(up to date)" not in capsys.readouterr().out
+
+
+def test_timings_are_written_anew_when_asked_for_lost_or_when_the_results_differ(project, elsewhere, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish.runs, "publish", lambda *_: None)
+    monkeypatch.setattr(publish, "render", lambda *_: None)
+    ours, theirs = files(project.out), to_csv(collect(elsewhere.plan, elsewhere.store)[1]).encode()
+
+    def now(*options: str, **there: bytes | None) -> bytes:
+        """The timings after a report elsewhere, where `there` lay instead of our files."""
+        shutil.copytree(project.out, tmp_path / "tiny", dirs_exist_ok=True)
+        for name, content in there.items():
+            (tmp_path / "tiny" / f"{name}.csv").unlink()
+            if content is not None:
+                (tmp_path / "tiny" / f"{name}.csv").write_bytes(content)
+        return elsewhere.report("--out", str(tmp_path / "tiny"), *options)["timings.csv"]
+
+    assert now("--force") == ours["timings.csv"] != theirs
+    assert now("--timings") == theirs
+    assert now(timings=None) == theirs
+    assert now(timings=re.sub(rb"lora,0,[\d.]+", b"lora,0,", ours["timings.csv"])) == theirs  # not timed yet when that was written
+    assert now(results=ours["results.csv"].replace(b"0.709", b"0.708")) == theirs
+
+
+@pytest.mark.parametrize("changed", ["label", "report", "template", "comment"])
+def test_a_report_is_stale_when_the_study_or_the_code_says_something_else(changed, project, monkeypatch, tmp_path):
+    tables = {name: (project.out / name).read_text() for name in ("results.csv", "timings.csv")}
+    key = json.loads((project.out / "summary.json").read_text())["key"]
+    assert publish.freshness(project.plan, tables) == key
+    assert publish.freshness(project.plan, tables | {"timings.csv": "other"}) != key
+    package = tmp_path / "package"
+    shutil.copytree(publish.PACKAGE, package, ignore=shutil.ignore_patterns("fashion_mini", "nets", "__pycache__"))
+    monkeypatch.setattr(publish, "PACKAGE", package)
+    study, report = project.plan.study, package / "study" / "report"
+    if changed == "label":
+        monkeypatch.setitem(study.arms, "plain", study.arms["plain"].model_copy(update={"label": "another"}))
+    else:
+        file, old, new = {
+            "report": ("prose.py", "MANY = 12", "MANY = 13"), "template": ("report.md.j2", "Every seed", "All seeds"),
+            "comment": ("prose.py", "MANY = 12", "MANY = 12  # names"),
+        }[changed]  # fmt: skip
+        (report / file).write_text((report / file).read_text().replace(old, new))
+    assert (publish.freshness(project.plan, tables) == key) == (changed == "comment")
+
+
+def test_the_page_follows_from_the_two_tables_whoever_renders_it(project, tmp_path, monkeypatch, capsys):
+    """By `render`, by the cells of report.ipynb, and with a reader's own taste in figures."""
+    render(Report(read(project.file), read_rows(project.out)), tmp_path / "rendered")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "text.usetex": True}):
+        notebook = nbformat.read(project.folder / "reports" / "report.ipynb", 4)
+        given = {"study": str(project.file), "rows": str(project.out), "out": str(tmp_path / "cells")}
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                exec(cell.source, given if "parameters" not in cell.metadata.get("tags", []) else {})
+        assert matplotlib.rcParams["font.size"] == 30
+    committed = but(files(project.out), "results.csv", "timings.csv", "summary.json")
+    pages = {name: content for name, content in committed.items() if not name.startswith("runs/")}
+    assert len(pages) == 5
+    assert files(tmp_path / "rendered") == files(tmp_path / "cells") == pages
+
+
+def test_the_old_report_stays_when_a_new_one_cannot_be_made(project, monkeypatch):
+    before = files(project.folder / "reports")
+    monkeypatch.setattr(publish, "render", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["report", str(project.file), "--force"])
+    assert files(project.folder / "reports") == before
+
+
+def test_a_folder_that_is_no_report_is_left_alone(project, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert main(["report", str(project.file), "--out", str(tmp_path)]) == 2
     assert "exists and is no report of this project" in capsys.readouterr().err
-    assert (precious / "thesis.tex").read_text() == "years of work"
+    assert files(tmp_path) == {"thesis.tex": b"years of work"}
 
 
-def test_arms_of_one_study_never_look_alike():
-    names = [*ARMS, *(f"arm{i}" for i in range(60))]
-    styles = arm_styles(names)
-    assert len(set(styles.values())) == len(names)
-    assert all(styles[arm] == ARMS[arm] for arm in ARMS)
-    assert arm_styles(["arm3"]) == {"arm3": arm_styles(["arm3", "plain"])["arm3"]}
+def test_a_report_in_another_place_leaves_readme_alone(elsewhere, tmp_path):
+    elsewhere.readme.write_text(MARKS)
+    assert "report.md" in elsewhere.report("--out", str(tmp_path / "there"))
+    assert elsewhere.readme.read_text() == MARKS
+    elsewhere.report()
+    assert elsewhere.readme.read_text() != MARKS
 
 
-@pytest.fixture
-def progress(tmp_path):
-    made = plan(make(tmp_path), device="cpu")
-    console = Console(file=io.StringIO(), force_terminal=False, width=200, markup=False)
-    clock = SimpleNamespace(now=1000.0)
-    return Progress(made, Store(tmp_path / "store"), console), made, clock
-
-
-def test_time_left_counts_down_between_events(progress, monkeypatch):
-    from reducenet.study import progress as module
-
-    shown, made, clock = progress
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
-    with shown.over({}):
-        assert shown.time_left() == "?"
-        keys = list(made.runs)
-        for key in keys[:6]:
-            clock.now += 5  # two at a time: ten seconds each, one ends every five
-            shown.report({"key": key, "state": "ok", "seconds": 10.0, "error": ""})
-        assert shown.time_left() == f"{5 * len(keys[6:])} s"
-        clock.now += 3
-        assert shown.time_left() == f"{5 * len(keys[6:]) - 3} s"
-
-
-def test_events_are_lines_and_odd_errors_do_no_harm(progress):
-    shown, made, _ = progress
-    with shown.over({}):
-        key = next(iter(made.runs))
-        shown.report({"key": key, "state": "failed", "seconds": 1.0, "error": "[/x] enforce fail at [a]"})
-    printed = shown.console.file.getvalue()
-    assert printed.count("\n") == 1
-    assert "teacher/s0 FAILED in 1.0 s: [/x] enforce fail at [a] · 1/13" in printed
-
-
-def test_the_table_counts_done_running_left(progress):
-    shown, made, _ = progress
-    keys = list(made.runs)
-    shown.store.begin(keys[1])
-    shown.states = {keys[0]: {"key": keys[0], "state": "ok", "seconds": 1.0, "error": ""}}
-    shown.console.print(shown.table())
-    last = [line.split() for line in shown.console.file.getvalue().splitlines() if " all " in line]
-    assert [part for part in last[0] if part.isdigit()] == ["1", "1", "11", "0"]
-
-
-def test_a_report_in_another_place_leaves_readme_alone(tmp_path):
-    """README shows the usual report; this is checked without running anything: the block must not change."""
-    readme = ROOT / "README.md"
-    before = readme.read_bytes()
-    shutil.copytree(ROOT / "reports" / "quick", tmp_path / "quick")
-    render(ROOT / "ablations" / "quick.toml", tmp_path / "quick" / "results.csv", tmp_path / "quick")
-    assert readme.read_bytes() == before
+def test_reporting_loads_no_torch():
+    code = "import sys, reducenet.study.report.publish; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from networks import assert_equal_maps
 from torch import nn
 
-from reducenet.algebra import NotExact
-from reducenet.blocks import RepVGGLayer
-from reducenet.deploy import fuse
-from reducenet.net import build
-from reducenet.seeding import initialise
+from reducenet.algebra.exact import NotExact
+from reducenet.deploy.fuse import fuse
+from reducenet.nets.blocks import RepVGGLayer
+from reducenet.nets.networks import build
+from reducenet.nets.seeding import initialise
 
 SHAPES = {"same": (4, 4, 1), "wider": (4, 6, 1), "strided": (4, 4, 2), "strided and wider": (4, 6, 2)}
 

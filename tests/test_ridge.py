@@ -4,16 +4,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import small
 from torch import nn
 
-from reducenet.data import load
-from reducenet.moves import FrozenBatchNorm2d, MoveError, drop_branch, freeze, set_scaler
-from reducenet.net import build
-from reducenet.rivals.ridge import fit_quality, ridge, ridge_kernel
-from reducenet.seeding import generator
-from reducenet.side import attach
+from reducenet.data.tensors import load
+from reducenet.methods.ridge import fit_quality, ridge, ridge_kernel
+from reducenet.moves.branch import drop_branch, set_scaler
+from reducenet.moves.freezing import freeze
+from reducenet.moves.side import attach
+from reducenet.nets.layers import FrozenBatchNorm2d
+from reducenet.nets.seeding import generator
+from reducenet.words import MoveError
 
-SMALL = dict(width=4, expansion=2, num_classes=4)
 BLOCKS = ("stage1.0", "stage2.0", "stage3.0")
 CONVS = [
     nn.Conv2d(3, 5, 3, padding=1),
@@ -152,7 +154,7 @@ def guided(teacher, x):
 
 @torch.no_grad()
 def test_every_student_block_computes_the_prediction(randomised):
-    data, teacher = load("synthetic"), randomised(build("scaler", scaler=0.7, **SMALL))
+    data, teacher = load("synthetic"), randomised(small("scaler", scaler=0.7))
     student = ridge(drop_branch(teacher), data, teacher=teacher, images=150, seed=4, strength=1e-2)
     quality = fit_quality(drop_branch(teacher), data, teacher=teacher, images=150, seed=4, strength=1e-2)
     assert list(quality) == list(BLOCKS)
@@ -172,7 +174,7 @@ def test_every_student_block_computes_the_prediction(randomised):
 
 def test_a_front_without_relu_is_imitated_exactly(randomised):
     """Then one linear layer is enough, and the student becomes the teacher, on images it has not seen too."""
-    data, teacher = load("synthetic"), randomised(build("scaler", **SMALL))
+    data, teacher = load("synthetic"), randomised(small("scaler"))
     for name in BLOCKS:
         for relu in ("branch1.2", "branch1.5", "branch2.2"):
             teacher.set_submodule(f"{name}.{relu}", nn.Identity())
@@ -185,7 +187,7 @@ def test_a_front_without_relu_is_imitated_exactly(randomised):
 
 
 def test_nothing_else_changes_and_nothing_is_shared(randomised):
-    data, teacher = load("synthetic"), randomised(build("scaler", **SMALL))
+    data, teacher = load("synthetic"), randomised(small("scaler"))
     net = freeze(drop_branch(teacher), ["stage2.*", "classifier"])
     net.stage3.train()
     teacher.train()
@@ -209,7 +211,7 @@ def test_nothing_else_changes_and_nothing_is_shared(randomised):
 
 
 def test_a_teacher_in_train_mode_is_imitated_as_in_eval_mode(randomised):
-    data, teacher = load("synthetic"), randomised(build("scaler", **SMALL))
+    data, teacher = load("synthetic"), randomised(small("scaler"))
     student, few = drop_branch(teacher), dict(images=50)
     expected = fit_quality(student, data, teacher=teacher, **few)
     assert fit_quality(student, data, teacher=teacher.train(), **few) == expected
@@ -218,7 +220,7 @@ def test_a_teacher_in_train_mode_is_imitated_as_in_eval_mode(randomised):
 
 
 def test_the_published_block_has_a_front_too(randomised):
-    data, teacher = load("synthetic"), randomised(build("published", **SMALL))
+    data, teacher = load("synthetic"), randomised(small("published"))
     student = ridge(drop_branch(teacher), data, teacher=teacher, images=100)
     x = chosen_images(data, 100)
     with torch.no_grad():
@@ -244,12 +246,12 @@ def test_the_published_block_has_a_front_too(randomised):
 )
 def test_ridge_where_it_does_not_apply(net, teacher, options, message):
     makers = {
-        "plain": lambda: build("plain", **SMALL),
-        "scaler": lambda: build("scaler", **SMALL),
-        "repvgg": lambda: build("repvgg", **SMALL),
-        "deep": lambda: build("plain", depth=14, **SMALL),
-        "wide": lambda: build("scaler", width=6, num_classes=4),
-        "attached": lambda: attach(build("plain", **SMALL)),
+        "plain": lambda: small("plain"),
+        "scaler": lambda: small("scaler"),
+        "repvgg": lambda: small("repvgg"),
+        "deep": lambda: small("plain", depth=14),
+        "wide": lambda: small("scaler", width=6),
+        "attached": lambda: attach(small("plain")),
     }
     net, teacher = makers[net](), makers[teacher]()
     before = copy.deepcopy(net.state_dict())

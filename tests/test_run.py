@@ -1,5 +1,6 @@
-"""The engine as a user runs it: real papermill, real kernels, a real Dask cluster, on a tiny study."""
+"""The engine as a user runs it: real papermill, real kernels, a real Dask cluster, on a tiny study. Few of each: they take seconds."""
 
+import contextlib
 import csv
 import json
 import os
@@ -10,14 +11,28 @@ import sys
 import time
 
 import pytest
-from studies import ROOT, TINY, make
+from studies import ROOT, TINY, forget, here, make
 
-from reducenet import checkpoint, measure
 from reducenet.cli import main
-from reducenet.data import load
-from reducenet.study import execute
+from reducenet.data.tensors import load
+from reducenet.learn import evaluate, measure
+from reducenet.play import checkpoint
+from reducenet.store import Store
 from reducenet.study.plan import plan
-from reducenet.study.store import Store
+from reducenet.study.run import execute
+from reducenet.words import lock
+
+ONE = TINY.replace("seeds = 2", "seeds = 1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_lock(tmp_path_factory):
+    """The engine runs while the source is being worked on; that a study does not is tested with the lock."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lock, "FILE", tmp_path_factory.mktemp("lock") / "lock.json")
+        forget()
+        yield
+    forget()
 
 
 def settings():
@@ -27,8 +42,8 @@ def settings():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The tiny study, run by Dask with two processes and reported once."""
-    file = make(tmp_path_factory.mktemp("finished"))
+    """The tiny study with one seed, run by Dask with two processes and reported once."""
+    file = make(tmp_path_factory.mktemp("finished"), ONE)
     (file.parents[1] / "README.md").write_text(
         "before\n<!-- results of tiny: made by `reducenet report tiny`, do not edit -->\nstale\n<!-- end of results -->\nafter\n"
     )
@@ -39,88 +54,129 @@ def finished(tmp_path_factory):
     return file
 
 
-def rows_of(file):
-    with open(file.parents[1] / "reports" / "tiny" / "results.csv") as rows:
+def rows_of(file, table="results"):
+    with open(file.parents[1] / "reports" / file.stem / f"{table}.csv", newline="") as rows:
         return {(row["arm"], int(row["seed"])): row for row in csv.DictReader(rows)}
 
 
-def test_rows_hold_every_arm_and_seed(finished):
-    rows = rows_of(finished)
-    assert set(rows) == {(arm, seed) for arm in ("teacher", "plain", "long", "drop", "lora") for seed in (0, 1)}
-    for row in rows.values():
-        assert row["status"] == "ok"
-        assert float(row["fuse_error"]) < 1e-10
-        assert float(row["latency_1"]) > 0
-    assert float(rows["lora", 0]["move_error"]) < 1e-10
-    small, large = (int(rows[arm, 0]["parameters"]) for arm in ("plain", "teacher"))
-    assert {int(rows[arm, 0]["parameters"]) for arm in ("drop", "lora", "long")} == {small}
-    assert small < large
+engine = [pytest.mark.engine, pytest.mark.xdist_group("finished")]
 
 
-def test_ledgers_add_up(finished):
-    """A student's cost holds its teacher's, once; the control spends what the arm it is named after cost, to half an epoch."""
-    rows = rows_of(finished)
-    teacher, lora, drop, long = (int(rows[arm, 0]["ledger_macs"]) for arm in ("teacher", "lora", "drop", "long"))
-    assert drop == teacher < lora
-    plain = int(rows["plain", 0]["ledger_macs"])  # one epoch
-    assert abs(long - lora) <= plain / 2
-    assert int(rows["long", 0]["epochs"]) == long // plain
+class TestFinished:
+    """What is left of a study that a cluster has run."""
 
+    pytestmark = engine
 
-def test_serial_and_pool_give_the_same_numbers(finished, tmp_path):
-    file = make(tmp_path, TINY.replace("seeds = 2", "seeds = 1"))
-    assert main(["run", str(file), "--device", "cpu", "--serial"]) == 0
-    here, there = Store(file.parent / "store"), Store(finished.parent / "store")
-    for key in plan(file, device="cpu").ends.values():
-        one, two = here.result(key), there.result(key)
-        assert one["metrics"] == two["metrics"]
-        assert one["outputs"]["net.safetensors"] == two["outputs"]["net.safetensors"]
-        assert one["outputs"]["correct.npy"] == two["outputs"]["correct.npy"]
+    def test_rows_hold_every_arm_and_seed(self, finished):
+        rows, timings = rows_of(finished), rows_of(finished, "timings")
+        assert set(rows) == set(timings) == {(arm, 0) for arm in ("teacher", "plain", "long", "drop", "lora")}
+        for row in rows.values():
+            assert row["status"] == "ok"
+            assert float(row["fuse_error"]) < 1e-10
+        assert all(float(row["latency_1"]) > 0 for row in timings.values())
+        assert float(rows["lora", 0]["move_error"]) < 1e-10
+        small, large = (int(rows[arm, 0]["parameters"]) for arm in ("plain", "teacher"))
+        assert {int(rows[arm, 0]["parameters"]) for arm in ("drop", "lora", "long")} == {small}
+        assert small < large
 
+    def test_a_row_is_what_the_kept_network_gives_on_the_test_images(self, finished):
+        made, store, images = plan(finished, device="cpu"), Store(finished.parent / "store"), load("synthetic")
+        for (arm, seed), row in rows_of(finished).items():
+            net = checkpoint.load(store.entry(made.runs[made.ends[arm, seed]].trained) / "net.safetensors")
+            assert float(row["test_accuracy"]) == evaluate.accuracy(net, images, images.test)
+            assert float(row["val_accuracy"]) == evaluate.accuracy(net, images, images.val)
+            assert row["network"] == checkpoint.digest(net)
 
-def test_a_second_run_trains_nothing_and_a_second_report_writes_nothing(finished, capsys, monkeypatch):
-    monkeypatch.setattr(execute, "_papermill", None)  # whoever starts a notebook now fails
-    written = (finished.parents[1] / "reports" / "tiny" / "index.html").stat().st_mtime_ns
-    assert main(["run", str(finished), "--device", "cpu"]) == 0
-    assert main(["report", str(finished), "--device", "cpu"]) == 0
-    assert "(up to date)" in capsys.readouterr().out
-    assert (finished.parents[1] / "reports" / "tiny" / "index.html").stat().st_mtime_ns == written
+    def test_ledgers_add_up(self, finished):
+        """A student's cost holds its teacher's, once; the control spends what the arm it is named after cost, to half an epoch."""
+        rows = rows_of(finished)
+        teacher, lora, drop, long = (int(rows[arm, 0]["ledger_macs"]) for arm in ("teacher", "lora", "drop", "long"))
+        assert drop == teacher < lora
+        plain = int(rows["plain", 0]["ledger_macs"])  # one epoch
+        assert abs(long - lora) <= plain / 2
+        assert int(rows["long", 0]["epochs"]) == long // plain
 
+    def test_serial_and_pool_give_the_same_numbers(self, finished, tmp_path):
+        file = make(tmp_path, ONE)
+        assert main(["run", str(file), "--device", "cpu", "--serial", "--only", "lora/s0"]) == 0
+        one, two = Store(file.parent / "store"), Store(finished.parent / "store")
+        made = plan(file, device="cpu")
+        keys = made.ancestry(made.ends["lora", 0])
+        assert len(keys) == 3
+        for run in (made.runs[key] for key in keys):
+            assert one.result(run.key)["metrics"] == two.result(run.key)["metrics"]
+            assert one.result(run.key)["outputs"] == two.result(run.key)["outputs"]  # bit by bit
+            kept = [store.result(run.trained)["outputs"]["net.safetensors"] for store in (one, two)]
+            assert kept[0] == kept[1]
 
-def test_the_report_is_whole_offline_and_links_to_the_notebooks(finished):
-    folder = finished.parents[1] / "reports" / "tiny"
-    page, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
-    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
-    assert page.count("<svg") == 3
-    assert all(re.search(r'aria-label="[^"]{20,}"', svg) for svg in re.findall(r"<svg[^>]*>", page))
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        assert (folder / link).is_file(), link
-    notebook = json.loads((folder / "runs" / f"{rows_of(finished)['lora', 0]['key']}.ipynb").read_text())
-    assert any("lora/s0" in "".join(output.get("text", "")) for cell in notebook["cells"] for output in cell.get("outputs", []))
-    everything = "".join(file.read_text() for file in folder.rglob("*") if file.is_file())
-    assert str(finished.parents[1]) not in everything  # no place of this machine
-    assert "a number needs 5" in text  # two seeds are no result
+    def test_a_second_run_trains_nothing_and_a_second_report_writes_nothing(self, finished, capsys, monkeypatch):
+        monkeypatch.setattr(execute, "_papermill", None)  # whoever starts a notebook now fails
+        written = (finished.parents[1] / "reports" / "tiny" / "index.html").stat().st_mtime_ns
+        assert main(["run", str(finished), "--device", "cpu"]) == 0
+        assert "7 of 7 runs are in" in capsys.readouterr().out
+        assert main(["report", str(finished), "--device", "cpu"]) == 0
+        assert "(up to date)" in capsys.readouterr().out
+        assert (finished.parents[1] / "reports" / "tiny" / "index.html").stat().st_mtime_ns == written
 
+    def test_the_report_is_whole_offline_and_links_to_the_notebooks(self, finished):
+        folder = finished.parents[1] / "reports" / "tiny"
+        page, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
+        assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+        assert page.count("<svg") == 3
+        assert all(re.search(r'aria-label="[^"]{20,}"', svg) for svg in re.findall(r"<svg[^>]*>", page))
+        for link in re.findall(r"\]\(([^)]+)\)", text):
+            assert (folder / link).is_file(), link
+        notebook = json.loads((folder / "runs" / f"{rows_of(finished)['lora', 0]['run']}.ipynb").read_text())
+        shown = "".join("".join(o.get("data", {}).get("text/markdown", "")) for cell in notebook["cells"] for o in cell.get("outputs", []))
+        assert "7. `fold`" in shown
+        assert f"{100 * float(rows_of(finished)['lora', 0]['test_accuracy']):.2f} %" in shown
+        everything = "".join(file.read_text() for file in folder.rglob("*") if file.is_file())
+        assert str(finished.parents[1]) not in everything  # no place of this machine
+        assert "a number needs 5" in text  # one seed is no result
 
-def test_report_puts_the_results_into_the_readme(finished):
-    text = (finished.parents[1] / "README.md").read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "| the teacher |" in text
-    assert "stale" not in text
+    def test_report_puts_the_results_into_the_readme(self, finished):
+        text = (finished.parents[1] / "README.md").read_text()
+        assert text.startswith("before\n")
+        assert text.endswith("after\n")
+        assert "| the teacher |" in text
+        assert "stale" not in text
 
+    def test_plan_and_status_say_what_is_there(self, finished, capsys):
+        assert main(["plan", str(finished), "--device", "cpu"]) == 0
+        assert "7 runs with the one that times the arms · 0 to do" in " ".join(capsys.readouterr().out.split())
+        assert main(["status", str(finished), "--device", "cpu"]) == 0
+        assert "tiny: 7 done" in capsys.readouterr().out
 
-def test_plan_and_status_say_what_is_there(finished, capsys):
-    assert main(["plan", str(finished), "--device", "cpu"]) == 0
-    assert "13 runs with the one that times the arms · 0 to do" in " ".join(capsys.readouterr().out.split())
-    assert main(["status", str(finished), "--device", "cpu"]) == 0
-    assert "tiny: 13 done" in capsys.readouterr().out
+    def test_the_sentence_in_a_result_is_a_study_file_that_gives_it_again(self, finished):
+        """What is recorded is enough: played by hand, it is the same network."""
+        made, store = plan(finished, device="cpu"), Store(finished.parent / "store")
+        result = store.result(made.ends["drop", 0])
+        teacher = store.result(made.runs[made.ends["teacher", 0]].trained)
+        assert [next(iter(move)) for move in result["sentence"]] == ["build", "fit", "drop_branch"]
+        assert result["sentence"][:2] == teacher["sentence"]
+        from reducenet.play.play import Bench, play
+
+        moves = [{"build": {k: v for k, v in m["build"].items() if k not in ("num_classes", "in_channels")}} if "build" in m else m
+                 for m in result["sentence"]]  # fmt: skip
+        assert checkpoint.digest(play(moves, Bench(load("synthetic"))).net) == result["network"]
 
 
 BROKEN = """
-[arms.twice]
-after = "drop"
-chain = ["drop_branch", "fit"]
+title = "trouble"
+data = "synthetic"
+seeds = 1
+build = { width = 4 }
+fit = { epochs = 1, lr = 0.05 }
+
+[compare]
+baseline = "plain"
+
+[arms.plain]
+chain = [{ build = "plain" }, "fit"]
+
+[arms.hungry]
+after = "plain"
+chain = [{ recalibrate = { images = 600, batch = 600 } }, "fit"]
 
 [arms.wild]
 chain = [{ build = "plain" }, { fit = { lr = 1e30, epochs = 2 } }]
@@ -131,36 +187,38 @@ chain = [{ freeze = ["classifier"] }, "fit"]
 """
 
 
+@pytest.mark.engine
 def test_failure_and_divergence_stay_with_their_arms(tmp_path, capsys):
-    text = TINY.replace("seeds = 2", "seeds = 1").replace('cost_of = "lora"', "epochs = 1") + BROKEN
-    file = make(tmp_path, text)
+    file = make(tmp_path, BROKEN, "trouble")
     assert main(["run", str(file), "--device", "cpu", "--serial"]) == 1
     printed = capsys.readouterr().out
-    assert "twice/s0 FAILED" in printed
-    assert "MoveError: drop_branch: no block has a branch1" in printed
+    assert "hungry/s0 FAILED" in printed
+    assert "600" in next(line for line in printed.splitlines() if "hungry/s0" in line)
     assert "wild/s0 diverged" in printed
-    assert "latency blocked in 0.0 s: needs twice/s0" in printed
+    assert "wilder/s0 diverged in 0.0 s: goes on from a run that diverged" in printed
+    assert "latency done" in printed
+    assert "trouble: 4 of 5 runs are in" in printed
     assert main(["status", str(file), "--device", "cpu"]) == 1
     status = capsys.readouterr().out
-    assert "2 diverged, 1 failed" in status
+    assert "2 done, 2 diverged, 1 failed" in status
     assert "wild/s0: its training diverged" in status
     assert "_failed" in status
     assert main(["report", str(file), "--device", "cpu"]) == 0
-    rows = rows_of(file)
-    assert {arm: rows[arm, 0]["status"] for arm in ("plain", "twice", "wild", "wilder")} == {
-        "plain": "ok", "twice": "failed", "wild": "diverged", "wilder": "diverged",
+    assert {arm: row["status"] for (arm, _), row in rows_of(file).items()} == {
+        "plain": "ok", "hungry": "failed", "wild": "diverged", "wilder": "diverged",
     }  # fmt: skip
-    report = (file.parents[1] / "reports" / "tiny" / "report.md").read_text()
-    assert "twice: 1 failed" in report
+    assert set(rows_of(file, "timings")) == {(arm, 0) for arm in ("plain", "hungry", "wild", "wilder")}
+    report = (file.parents[1] / "reports" / "trouble" / "report.md").read_text()
+    assert "hungry: 1 failed" in report
     assert "wild: 1 diverged" in report
+    shown = json.loads((Store(file.parent / "store").entry(plan(file, device="cpu").ends["wild", 0]) / "run.ipynb").read_text())
+    assert "The training diverged" in json.dumps(shown)
 
 
-KILLED = TINY.replace("epochs = 1", "epochs = 400")
-
-
+@pytest.mark.engine
 def test_a_killed_kernel_is_a_failure_not_a_success(tmp_path):
     """Papermill marks the notebook of a dead kernel as completed; the store must not believe it."""
-    made = plan(make(tmp_path, KILLED), device="cpu")
+    made = plan(make(tmp_path, TINY.replace("epochs = 1", "epochs = 400")), device="cpu")
     run = made.runs[made.ends["plain", 0]]
     store = Store(tmp_path / "store")
     killer = subprocess.Popen([sys.executable, "-c", KILL_A_KERNEL, str(os.getpid())])
@@ -169,7 +227,9 @@ def test_a_killed_kernel_is_a_failure_not_a_success(tmp_path):
     assert status["state"] == "failed"
     assert "Died" in status["error"] or "Dead" in status["error"]
     assert store.result(run.key) is None
+    assert store.result(run.trained) is None
     assert store.failure(run.key)["type"] == "DeadKernelError"
+    assert store.running() == set()
 
 
 KILL_A_KERNEL = """
@@ -199,62 +259,53 @@ for _ in range(600):
 """
 
 
-@pytest.mark.slow
-def test_ctrl_c_stops_everything_and_is_no_failure(tmp_path):
-    """As a terminal does it: the interrupt goes to the whole process group."""
-    file = make(tmp_path, TINY.replace("epochs = 1, lr = 0.05", "epochs = 30, lr = 0.001"))
-    command = [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
-    store = Store(file.parent / "store")
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(store.folder.glob("*/result.json")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130, said
-    assert "interrupted; what is finished is in the store" in said
-    assert not (store.folder / "_failed").exists()
-    time.sleep(3)
-    assert store.running() == set()
-    assert any(store.result(key) for key in plan(file, device="cpu").runs)
+# ---- without kernels: the same runs in this process
 
 
-@pytest.mark.slow
-def test_a_killed_driver_leaves_a_valid_store_and_the_next_goes_on(tmp_path):
-    file = make(tmp_path, TINY.replace("epochs = 1, lr = 0.05", "epochs = 30, lr = 0.001"))
-    command = [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
-    store = Store(file.parent / "store")
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
-    made = plan(file, device="cpu")
-    deadline = time.monotonic() + 120
-    while sum(store.result(key) is not None for key in made.runs) < 2 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    kept = {key for key in made.runs if store.result(key)}
-    assert len(kept) >= 2
-    times = {key: (store.entry(key) / "result.json").stat().st_mtime_ns for key in kept}
-    time.sleep(3)
-    assert subprocess.run(command, cwd=ROOT).returncode == 0
-    assert all(store.result(key) for key in made.runs)
-    assert all((store.entry(key) / "result.json").stat().st_mtime_ns == t for key, t in times.items())
-    assert not list(store.folder.glob(".tmp-*"))
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(execute, "_papermill", here)
 
 
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced(tmp_path):
-    file = make(tmp_path, TINY.replace("epochs = 1, lr = 0.05", "epochs = 30, lr = 0.001"))
-    command = [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    store = Store(file.parent / "store")
-    deadline, worker = time.monotonic() + 120, None
-    while worker is None and time.monotonic() < deadline:
-        worker = next((int(folder.name.rsplit("-", 1)[1]) for folder in store.folder.glob(".tmp-*-*")), None)
-        time.sleep(0.2)
-    os.kill(worker, signal.SIGKILL)  # the process that writes a run, in the middle of it
-    printed, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, printed
-    assert all(store.result(key) for key in plan(file, device="cpu").runs)
+def run(file, *options):
+    return main(["run", str(file), "--device", "cpu", "--serial", *options])
+
+
+@pytest.fixture
+def previewed(monkeypatch):
+    """The preview has a test of its own."""
+    monkeypatch.setattr("reducenet.study.preview.check", lambda made, store: None)
+
+
+def test_what_is_measured_in_another_way_is_measured_again_and_not_trained_again(tmp_path, in_this_process, previewed, monkeypatch):
+    """So is what is shown in another way: the notebook's text is nobody's, its code belongs to what is measured."""
+    file, store = make(tmp_path, ONE.split("[arms.long]")[0]), Store(tmp_path / "ablations" / "store")
+    assert run(file) == 0
+    before = plan(file, device="cpu")
+    kept = {other.trained: (store.entry(other.trained) / "result.json").stat().st_mtime_ns for other in before.runs.values()}
+
+    def again():
+        assert run(file) == 0
+        made = plan(file, device="cpu")
+        assert {other.trained: (store.entry(other.trained) / "result.json").stat().st_mtime_ns for other in made.runs.values()} == kept
+        for one, two in zip(before.runs.values(), made.runs.values(), strict=True):
+            assert store.result(one.key)["metrics"] == store.result(two.key)["metrics"]
+        return set(made.runs) - set(before.runs)
+
+    assert again() == set()
+    shared_version = lock.shared_version
+    with monkeypatch.context() as patched:
+        patched.setattr(lock, "shared_version", lambda part: shared_version(part) + "!" * (part == "measure"))
+        assert len(again()) == 2
+    notebook = json.loads((file.parent / "fit.ipynb").read_text())
+    notebook["cells"][0]["source"] = ["# Another title"]
+    (file.parent / "fit.ipynb").write_text(json.dumps(notebook))
+    forget()
+    assert again() == set()
+    next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")["source"].append("\nmore = 1")
+    (file.parent / "fit.ipynb").write_text(json.dumps(notebook))
+    forget()
+    assert len(again()) == 2
 
 
 EVERY_KIND = """
@@ -282,17 +333,17 @@ chain = [{ search_mask = { keep = 1, by = "random" } }, "recalibrate", { fit = {
 """
 
 
-def test_a_search_leaves_its_decision_a_tune_its_cost_and_tickets_their_best(tmp_path, capsys):
+def test_a_search_leaves_its_decision_a_tune_its_cost_and_tickets_their_best(tmp_path, in_this_process, previewed, capsys):
     file = make(tmp_path, EVERY_KIND, "kinds")
-    assert main(["run", str(file), "--device", "cpu", "--serial"]) == 0
+    assert run(file) == 0
     planned, store = plan(file, device="cpu"), Store(file.parent / "store")
     result = {arm: store.result(planned.ends[arm, 0]) for arm in planned.study.arms}
 
-    words = [next(iter(move)) for move in result["mask"]["chain"]]
+    words = [next(iter(move)) for move in result["mask"]["sentence"]]
     assert words == ["build", "fit", "settle", "linearise", "recalibrate", "fit", "fuse"]
-    removed = result["mask"]["chain"][3]["linearise"]["at"]
+    removed = result["mask"]["sentence"][3]["linearise"]["at"]
     assert len(removed) == 2
-    net = checkpoint.load(store.folder / planned.ends["mask", 0] / "net.safetensors")
+    net = checkpoint.load(store.entry(planned.runs[planned.ends["mask", 0]].trained) / "net.safetensors")
     kept = [name for name, _ in net.named_modules() if name.endswith("pair.2")]
     assert sorted([*kept, *removed]) == [f"stage{i}.0.pair.2" for i in (1, 2, 3)]
     fitted = store.result(planned.runs[planned.ends["mask", 0]].needs[0])
@@ -300,9 +351,82 @@ def test_a_search_leaves_its_decision_a_tune_its_cost_and_tickets_their_best(tmp
     assert fitted["cost"]["train_macs"] > measure.training_macs(net, tuple(images.train.images.shape[1:])) * len(images.train.labels)
     assert result["mask"]["metrics"]["move_error"] < 1e-10
 
-    tickets = [store.result(key)["metrics"]["val_accuracy"] for key in planned.runs[planned.ends["best", 0]].parameters["tickets"]]
+    tickets = [store.result(key)["metrics"]["val_accuracy"] for key in planned.runs[planned.ends["best", 0]].needs]
+    assert len(tickets) == 2
     assert result["best"]["metrics"]["val_accuracy"] == max(tickets)
     assert main(["report", str(file), "--device", "cpu"]) == 0
-    with open(file.parents[1] / "reports" / "kinds" / "results.csv") as rows:
-        ledger = {row["arm"]: float(row["ledger_macs"]) for row in csv.DictReader(rows)}
+    ledger = {arm: float(row["ledger_macs"]) for (arm, _), row in rows_of(file).items()}
     assert ledger["best"] == 2 * ledger["plain"]
+
+
+# ---- stopped in the middle
+
+
+LONG = TINY.replace("epochs = 1, lr = 0.05", "epochs = 30, lr = 0.001")
+
+
+def command(file):
+    return [sys.executable, "-m", "reducenet.cli", "run", str(file), "--device", "cpu"]
+
+
+def until(happened, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not (found := happened()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_everything_and_is_no_failure(tmp_path):
+    """As a terminal does it: the interrupt goes to the whole process group."""
+    file = make(tmp_path, LONG)
+    store, made = Store(file.parent / "store"), plan_of(file)
+    driver = subprocess.Popen(command(file), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+    until(lambda: any(store.result(key) for key in made.runs))
+    os.killpg(driver.pid, signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said
+    assert "interrupted; what is finished is in the store" in said
+    assert not (store.folder / "_failed").exists()
+    time.sleep(3)
+    assert store.running() == set()
+    assert any(store.result(key) for key in made.runs)
+
+
+def plan_of(file):
+    """The plan as a driver in a process of its own sees it: with the project's lock."""
+    with pytest.MonkeyPatch.context() as patched, contextlib.ExitStack() as afterwards:
+        afterwards.callback(forget)
+        patched.setattr(lock, "FILE", ROOT / "reducenet" / "words" / "lock.json")
+        forget()
+        return plan(file, device="cpu")
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_a_valid_store_and_the_next_goes_on(tmp_path):
+    file = make(tmp_path, LONG)
+    store, made = Store(file.parent / "store"), plan_of(file)
+    driver = subprocess.Popen(command(file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    until(lambda: sum(store.result(key) is not None for key in made.runs) >= 2)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    kept = {key for key in made.runs if store.result(key)}
+    assert len(kept) >= 2
+    times = {key: (store.entry(key) / "result.json").stat().st_mtime_ns for key in kept}
+    time.sleep(3)
+    assert subprocess.run(command(file), cwd=ROOT).returncode == 0
+    assert all(store.result(key) for key in made.runs)
+    assert all((store.entry(key) / "result.json").stat().st_mtime_ns == t for key, t in times.items())
+    assert not list(store.folder.glob(".tmp-*"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced(tmp_path):
+    file = make(tmp_path, LONG)
+    store, made = Store(file.parent / "store"), plan_of(file)
+    driver = subprocess.Popen(command(file), stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    worker = until(lambda: next((int(folder.name.rsplit("-", 1)[1]) for folder in store.folder.glob(".tmp-*-*")), None))
+    os.kill(worker, signal.SIGKILL)  # the process that writes a run, in the middle of it
+    printed, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, printed
+    assert all(store.result(key) for key in made.runs)

@@ -3,18 +3,18 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import assert_equal_maps
+from networks import assert_equal_maps, small
 from torch import nn
 
-from reducenet.activation import LambdaReLU, slide
-from reducenet.algebra import NotExact
-from reducenet.data import load
-from reducenet.moves import MoveError, drop_branch, freeze
-from reducenet.net import build
-from reducenet.side import Beside, SideBranch, attach, fold, has_side_branch
-from reducenet.train import fit
+from reducenet.algebra.exact import NotExact
+from reducenet.data.tensors import load
+from reducenet.learn.train import fit
+from reducenet.moves.branch import drop_branch
+from reducenet.moves.freezing import freeze
+from reducenet.moves.side import Beside, SideBranch, attach, fold, has_side_branch
+from reducenet.nets.activation import LambdaReLU, slide
+from reducenet.words import MoveError
 
-SMALL = dict(width=4, expansion=2, num_classes=4)
 OPTIONS = {
     "weight space": {},
     "weight space, conv1-conv3": dict(order="conv1-conv3"),
@@ -32,7 +32,7 @@ OPTIONS = {
 
 
 def student(randomised):
-    return randomised(freeze(drop_branch(build("scaler", **SMALL)), "all"))
+    return randomised(freeze(drop_branch(small("scaler")), "all"))
 
 
 def shaken(net):
@@ -79,8 +79,16 @@ def test_fold_is_exact(options, randomised, images):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_the_mode_of_the_conv_is_that_of_its_branch_and_of_what_it_folds_into(options, randomised):
+    beside = attach(student(randomised), **options)
+    for net in (beside, fold(shaken(beside))):
+        assert not any(m.training for m in net.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Sequential | Beside))
+    assert all(m.training for m in attach(student(randomised).train(), **options).modules())
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_training_moves_the_branch_and_nothing_else(options):
-    net = attach(freeze(drop_branch(build("scaler", **SMALL)), "all"), **options)
+    net = attach(freeze(drop_branch(small("scaler")), "all"), **options)
     hooks = [slide()] if "lam" in options else []
     after = fit(net, load("synthetic"), epochs=1, hooks=hooks, device="cpu", progress=False).net
     for name, before in net.state_dict().items():
@@ -132,7 +140,7 @@ def test_rank_of_the_change(order, width):
 
 
 def test_attach_depends_on_seed_and_place():
-    net = build("plain", **SMALL)
+    net = small("plain")
 
     def first(seed, stage):
         return getattr(attach(net, seed=seed), stage)[0].branch2[0].parametrizations.weight[0].first
@@ -211,13 +219,13 @@ def test_one_zero_factor_learns_and_two_are_dead(space, randomised, images):
         (dict(space="function"), "unknown space"),
         (dict(order="conv1-conv3", bn=True), "could not be folded"),
         (dict(start="zero-gamma"), "needs a BN"),
-        (dict(lam=-3.0), r"lam must be in \[0, 1\]"),
+        (dict(lam=-3.0), r"lam must be at least 0, not -3\.0"),
         (dict(space="weight", bn=True), "in weight space nothing"),
         (dict(at="stage1.0.conv3", join="after-bn"), "needs a BN right behind stage1.0.conv3"),
     ],
 )
 def test_what_does_not_apply(options, message):
-    net = build("plain", **SMALL)
+    net = small("plain")
     before = {name: t.clone() for name, t in net.state_dict().items()}
     with pytest.raises(MoveError, match=message):
         attach(net, **options)
@@ -226,9 +234,9 @@ def test_what_does_not_apply(options, message):
 
 def test_fold_refuses_what_is_not_constant(randomised):
     with pytest.raises(MoveError, match="never attached"):
-        fold(build("plain", **SMALL))
+        fold(small("plain"))
     with pytest.raises(NotExact, match="train mode"):
-        fold(attach(build("plain", **SMALL), bn=True))
+        fold(attach(small("plain"), bn=True))
     with pytest.raises(MoveError, match=r"stage1\.0\.branch2\.0\.side is at lam = 0\.5"):
         fold(attach(student(randomised), lam=0.5))
 

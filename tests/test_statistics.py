@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reducenet.study.statistics import compare, t_interval
+from reducenet.study.report.statistics import DECIDED, Reading, compare, t_interval
 
 
 def table(**arms):
@@ -50,6 +50,39 @@ def test_readings():
     assert {c.arm: c.reading for c in compare(values, "plain", 0.5)} == {
         "up": "higher", "down": "lower", "same": "equivalent", "unsure": "undecided",
     }  # fmt: skip
+
+
+def test_the_five_readings_their_order_and_their_marks():
+    assert [reading.marked for reading in Reading] == ["▲ higher", "= equivalent", "▼ lower", "? undecided", "— no result"]
+    assert [reading for reading in Reading if reading not in DECIDED] == ["undecided", "no result"]
+
+
+def test_equivalence_is_two_one_sided_tests_adjusted_by_holm():
+    rng = np.random.default_rng(6)
+    values = table(plain=rng.normal(80, 0.2, 8), **{f"arm{i}": rng.normal(80 + i / 20, 0.2, 8) for i in range(3)})
+    raw = {}
+    for arm in ("arm0", "arm1", "arm2"):
+        d = values[arm] - values.plain
+        raw[arm] = max(stats.ttest_1samp(d, -0.5, alternative="greater").pvalue, stats.ttest_1samp(d, 0.5, alternative="less").pvalue)
+    adjusted, running = {}, 0.0
+    for rank, arm in enumerate(sorted(raw, key=raw.get)):
+        running = max(running, min(1.0, (3 - rank) * raw[arm]))
+        adjusted[arm] = running
+    assert {c.arm: c.p_equivalent for c in compare(values, "plain", 0.5)} == pytest.approx(adjusted)
+
+
+@pytest.mark.parametrize(("gap", "reading", "p", "same"), [(0.0, "equivalent", 1, 0), (0.7, "higher", 0, 1), (-0.1, "lower", 0, 0)])
+def test_differences_that_never_vary_are_no_error_even_where_subtracting_leaves_dust(gap, reading, p, same):
+    base = 100 * np.array([0.75, 0.751, 0.754, 0.759, 0.766])
+    (contrast,) = compare(table(plain=base, arm=100 * (base / 100 + gap / 100)), "plain", 0.5)
+    assert (contrast.reading, contrast.p, contrast.p_equivalent) == (reading, p, same)
+    assert np.isnan(contrast.detectable)
+
+
+def test_fewer_than_five_pairs_are_no_result_however_clear():
+    for n, reading in ((4, "no result"), (5, "higher")):
+        base = np.arange(float(n))
+        assert compare(table(plain=base, arm=base + 3 + base % 2 / 10), "plain", 0.5)[0].reading == reading
 
 
 def test_too_few_pairs_are_no_result_and_lost_pairs_are_dropped():

@@ -8,17 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reducenet import checkpoint, measure
-from reducenet.batchnorm import recalibrate
-from reducenet.data import load
-from reducenet.distill import cross_entropy
-from reducenet.moves import FrozenBatchNorm2d, MoveError, drop_branch, freeze
-from reducenet.net import build
-from reducenet.rivals import supernet
-from reducenet.rivals.supernet import narrow, netaug, sandwich, search_width
-from reducenet.seeding import generator
-from reducenet.side import attach
-from reducenet.train import fit
+from reducenet.data.tensors import load
+from reducenet.learn import measure
+from reducenet.learn.batchnorm import recalibrate
+from reducenet.learn.evaluate import accuracy
+from reducenet.learn.losses import cross_entropy
+from reducenet.learn.train import fit
+from reducenet.methods import supernet
+from reducenet.methods.supernet import narrow, netaug, sandwich, search_width
+from reducenet.moves.branch import drop_branch
+from reducenet.moves.freezing import freeze
+from reducenet.moves.side import attach
+from reducenet.nets.layers import FrozenBatchNorm2d
+from reducenet.nets.networks import build
+from reducenet.nets.seeding import generator
+from reducenet.play import checkpoint
+from reducenet.words import MoveError
 
 WIDTH, CLASSES = 8, 4  # narrower nets must not be trained in channels_last on the CPU
 PLANES = {"stage1.0": WIDTH, "stage2.0": 2 * WIDTH, "stage3.0": 4 * WIDTH}
@@ -133,8 +138,8 @@ def seven_inner_channels():
     ("make", "expansion", "message"),
     [
         (large, 4, r"narrow: the expansion of stage1\.0 must be a whole number from 0 to 3, not 4"),
-        (large, -1, "from 0 to 3, not -1"),
-        (large, [1, 2, 2.0], r"stage3\.0 must be a whole number from 0 to 3, not 2\.0"),
+        (large, -1, "narrow: expansion must be at least 0, not -1"),
+        (large, [1, 2, 2.0], r"narrow: expansion.* must be a whole number, not .*2\.0"),
         (large, [1, 2], r"2 expansions for 3 scaler blocks: stage1\.0, stage2\.0, stage3\.0"),
         (lambda: drop_branch(large()), 1, "narrow: no scaler block here"),
         (lambda: build("lambda", width=4), 1, "narrow: no scaler block here"),
@@ -266,9 +271,9 @@ def test_sandwich_under_autocast(batch):
 
 
 def test_what_the_losses_refuse(batch):
-    with pytest.raises(ValueError, match="count must be at least 2, not 1"):
+    with pytest.raises(ValueError, match="sandwich: subnets must be at least 2, not 1"):
         sandwich(1)
-    with pytest.raises(ValueError, match="at least 0, not -1"):
+    with pytest.raises(ValueError, match="netaug: aug_weight must be at least 0, not -1"):
         netaug(-1)
     net = large(1).double()
     with pytest.raises(MoveError, match="nothing lies between expansion 0 and 1"):
@@ -331,9 +336,9 @@ def trained(data):
 def test_fit_trains_every_width_at_once(data, trained):
     for expansion in (0, 1, [2, 0, 1]):
         small = recalibrate(narrow(trained, expansion), data, images=400)
-        assert measure.accuracy(small, data, data.val) > 0.5  # chance is 0.25
+        assert accuracy(small, data, data.val) > 0.5  # chance is 0.25
     student = drop_branch(learnt(large(2), data, netaug()))
-    assert measure.accuracy(student, data, data.val) > 0.5
+    assert accuracy(student, data, data.val) > 0.5
 
 
 def test_the_ledger_sees_all_nets_of_a_sandwich():
@@ -353,7 +358,7 @@ def test_search_finds_what_brute_force_finds(budget, data, trained):
     before = copy.deepcopy(trained.state_dict())
     found = search_width(trained, data, budget=budget, tries=400, images=200)
     allowed = [e for e in itertools.product(range(3), repeat=3) if share(trained, e) <= budget]
-    worth = {e: measure.accuracy(recalibrate(narrow(trained, list(e)), data, images=200), data, data.val) for e in allowed}
+    worth = {e: accuracy(recalibrate(narrow(trained, list(e)), data, images=200), data, data.val) for e in allowed}
     best = max(worth.values())
     cheapest = min((e for e in allowed if worth[e] == best), key=lambda e: share(trained, e))
     assert found == [{"narrow": {"expansion": list(cheapest)}}]
@@ -380,19 +385,23 @@ def test_search_keeps_to_its_budget_and_its_seed(monkeypatch, data, trained):
         assert len(narrow(trained, **move["narrow"]).stage1) == 1
     assert len(search(1.0, tries=1)[1]) == 1
     assert search(1.0, seed=1)[1] != search(1.0, seed=2)[1]
-    monkeypatch.setattr(measure, "accuracy", lambda net, data, split: 0.5)
+    monkeypatch.setattr(supernet, "accuracy", lambda net, data, split: 0.5)
     assert search(1.0)[0] == [{"narrow": {"expansion": [0, 0, 0]}}]  # of equals the cheapest
 
 
 def test_search_refuses_an_impossible_budget(data, trained):
     least = share(trained, (0, 0, 0))
-    with pytest.raises(ValueError, match=r"the smallest share of the MACs is (0\.\d+), not 0\.01") as error:
+    with pytest.raises(MoveError, match=r"the smallest share of the MACs is (0\.\d+), not 0\.01") as error:
         search_width(trained, data, budget=0.01)
     named = float(str(error.value).split(" is ")[1].split(",")[0])
     assert least <= named < least + 2e-4
     assert search_width(trained, data, budget=named, images=400) == [{"narrow": {"expansion": [0, 0, 0]}}]
-    for wrong in ({"budget": 0}, {"budget": 1.1}, {"budget": 0.9, "tries": 0}):
-        with pytest.raises(ValueError, match="tries must be at least 1 and the budget in"):
+    for wrong, message in (
+        ({"budget": 0}, "budget must be above 0, not 0"),
+        ({"budget": 1.1}, r"budget must be at most 1, not 1\.1"),
+        ({"budget": 0.9, "tries": 0}, "tries must be at least 1, not 0"),
+    ):
+        with pytest.raises(MoveError, match=f"^search_width: {message}"):
             search_width(trained, data, **wrong)
     with pytest.raises(MoveError, match="search_width: no scaler block"):
         search_width(drop_branch(trained), data, budget=0.9)

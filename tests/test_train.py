@@ -2,15 +2,17 @@ import math
 
 import pytest
 import torch
+from networks import small
 
-from reducenet.activation import LambdaReLU, slide
-from reducenet.data import load
-from reducenet.distill import cross_entropy, soft_labels
-from reducenet.measure import accuracy
-from reducenet.net import build
-from reducenet.train import SCHEDULES, DivergedError, fit, memory_layout
+from reducenet.data.tensors import load
+from reducenet.learn.device import memory_layout
+from reducenet.learn.evaluate import accuracy
+from reducenet.learn.losses import cross_entropy, kd
+from reducenet.learn.train import SCHEDULES, DivergedError, fit
+from reducenet.nets.activation import LambdaReLU, slide
+from reducenet.nets.networks import build
+from reducenet.words import MoveError
 
-SMALL = dict(width=4, expansion=2, num_classes=4)
 QUIET = dict(device="cpu", progress=False)
 
 
@@ -20,7 +22,7 @@ def data():
 
 
 def test_learns_the_synthetic_classes(data):
-    start = build("scaler", **SMALL)
+    start = small("scaler")
     before = {name: t.clone() for name, t in start.state_dict().items()}
     net, rows = fit(start, data, epochs=4, batch=32, **QUIET)
     assert accuracy(net, data, data.test) > 0.9 > 0.5 > accuracy(start, data, data.test)
@@ -32,26 +34,26 @@ def test_learns_the_synthetic_classes(data):
 
 def test_same_seed_same_weights_other_seed_other_weights(data):
     torch.manual_seed(5)
-    one = fit(build("plain", **SMALL), data, epochs=1, seed=1, **QUIET).net.state_dict()
+    one = fit(small("plain"), data, epochs=1, seed=1, **QUIET).net.state_dict()
     torch.manual_seed(6)
-    two = fit(build("plain", **SMALL), data, epochs=1, seed=1, **QUIET).net.state_dict()
-    other = fit(build("plain", **SMALL), data, epochs=1, seed=2, **QUIET).net.state_dict()
+    two = fit(small("plain"), data, epochs=1, seed=1, **QUIET).net.state_dict()
+    other = fit(small("plain"), data, epochs=1, seed=2, **QUIET).net.state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["classifier.weight"], other["classifier.weight"])
 
 
 def test_one_step_is_nesterov_as_written(data):
     """One step of the loop against the update rule by hand: g + wd w, v = g, w - lr (g + m v)."""
-    small = data.subset(32)
-    start = build("plain", **SMALL)
+    few = data.subset(32)
+    start = small("plain")
     seen = []
 
     def spy(net, x, y):
         seen.append((x, y))
         return cross_entropy(net, x, y)
 
-    after = fit(start, small, epochs=1, batch=32, lr=0.05, weight_decay=0.01, schedule="cosine", loss=spy, **QUIET).net
-    net = build("plain", **SMALL).train()
+    after = fit(start, few, epochs=1, batch=32, lr=0.05, weight_decay=0.01, schedule="cosine", loss=spy, **QUIET).net
+    net = small("plain").train()
     loss, _ = cross_entropy(net, *seen[0])
     loss.backward()
     for name, w in net.named_parameters():
@@ -69,7 +71,7 @@ def test_schedules_peak_at_1_and_end_at_0(name):
 
 def test_hooks_run_at_every_step_and_the_slide_ends_linear(data):
     seen = []
-    net, _ = fit(build("lambda", **SMALL), data, epochs=2, hooks=[slide("linear"), lambda net, p: seen.append(p)], **QUIET)
+    net, _ = fit(small("lambda"), data, epochs=2, hooks=[slide("linear"), lambda net, p: seen.append(p)], **QUIET)
     steps = 2 * math.ceil(512 / 128)
     assert seen == pytest.approx([i / (steps - 1) for i in range(steps)])
     assert all(m.lam == 1 for m in net.modules() if isinstance(m, LambdaReLU))
@@ -84,15 +86,21 @@ def test_divergence_is_reported_with_the_epochs_before_it(data):
         return (loss * float("nan") if len(calls) > 5 else loss), logits
 
     with pytest.raises(DivergedError, match="epoch 1.*smaller lr") as error:
-        fit(build("plain", **SMALL), data, epochs=3, loss=breaks, **QUIET)
+        fit(small("plain"), data, epochs=3, loss=breaks, **QUIET)
     assert len(error.value.rows) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"schedule": "step"}, "known: cosine, one-cycle"),
-        ({"epochs": 0}, "at least 1"),
+        ({"schedule": "step"}, "fit: unknown schedule 'step'; known: one-cycle, cosine"),
+        ({"epochs": 0}, "fit: epochs must be at least 1, not 0"),
+        ({"batch": 0}, "fit: batch must be at least 1, not 0"),
+        ({"epochs": None}, "fit: a fit needs either epochs or cost_of"),
+        ({"epochs": None, "cost_of": "plain"}, "fit: cost_of names an arm of a study file; a call says epochs"),
+        ({"slide_until": 0.5}, "fit: nothing reads 'slide_until' here, nothing slides"),
+        ({"loss": "cross"}, "fit: unknown loss 'cross'; known: ce, "),
+        ({"temperature": 2.0}, "fit: nothing reads 'temperature' here; leave it out"),
         ({"device": "cuda"}, "no CUDA device"),
     ],
 )
@@ -100,22 +108,44 @@ def test_bad_arguments(arguments, message, data):
     if arguments.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ValueError, match=message):
-        fit(build("plain", **SMALL), data, **{"epochs": 1, "progress": False, **arguments})
+        fit(small("plain"), data, **{"epochs": 1, "progress": False, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (lambda: build("plain", width=4), r"fit: the network has 10 outputs, synthetic has 4 classes; build\(\.\.\., num_classes=4\)"),
+        (lambda: small("plain", in_channels=3), r"fit: the network takes no images of \(1, 12, 12\) \(C, H, W\): "),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data(net, message, data):
+    with pytest.raises(MoveError, match=message):
+        fit(net(), data, epochs=1, **QUIET)
+
+
+def test_names_of_a_loss_and_of_a_slide_are_their_functions(data):
+    net, teacher = small("lambda"), small("scaler", seed=1)
+    named = fit(net, data, epochs=1, loss="kd", teacher=teacher, temperature=2.0, slide="half-cosine", slide_until=0.5, **QUIET)
+    made = fit(net, data, epochs=1, loss=kd(teacher, temperature=2.0), hooks=[slide("half-cosine", until=0.5)], **QUIET)
+    assert all(torch.equal(t, made.net.state_dict()[name]) for name, t in named.net.state_dict().items())
+    assert [row["train_loss"] for row in named.rows] == [row["train_loss"] for row in made.rows]
+    plain = fit(net, data, epochs=1, slide="half-cosine", slide_until=0.5, **QUIET)
+    assert not torch.equal(plain.net.classifier.weight, made.net.classifier.weight)
 
 
 def test_nothing_to_train(data):
-    net = build("plain", **SMALL).requires_grad_(False)
+    net = small("plain").requires_grad_(False)
     with pytest.raises(ValueError, match="every parameter is frozen"):
         fit(net, data, epochs=1, **QUIET)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_trains_in_mixed_precision(data):
-    net, _ = fit(build("scaler", **SMALL), data, epochs=4, batch=32, device="cuda", progress=False)
+    net, _ = fit(small("scaler"), data, epochs=4, batch=32, device="cuda", progress=False)
     assert accuracy(net.cpu(), data, data.test) > 0.9
 
 
-def test_views_change_with_epoch_stage_and_seed_and_nothing_else(data):
+def test_views_change_with_epoch_fit_and_seed_and_nothing_else(data):
     def views(**key):
         seen = []
 
@@ -123,13 +153,13 @@ def test_views_change_with_epoch_stage_and_seed_and_nothing_else(data):
             seen.append(x.sum().item())
             return cross_entropy(net, x, y)
 
-        fit(build("plain", **SMALL), data.subset(64), epochs=2, batch=64, loss=spy, lr=1e-3, **QUIET, **key)
+        fit(small("plain"), data.subset(64), epochs=2, batch=64, loss=spy, lr=1e-3, **QUIET, **key)
         return seen
 
     first = views()
     assert first[0] != first[1]
     assert views() == first
-    assert not set(first) & set(views(stage=1))
+    assert not set(first) & set(views(nth_fit=1))
     assert not set(first) & set(views(seed=1))
 
 
@@ -140,18 +170,18 @@ def test_narrow_networks_on_the_cpu_are_not_trained_in_channels_last():
 
 
 def test_a_single_step_slides_to_the_end(data):
-    net, _ = fit(build("lambda", **SMALL), data.subset(32), epochs=1, hooks=[slide("linear")], **QUIET)
+    net, _ = fit(small("lambda"), data.subset(32), epochs=1, hooks=[slide("linear")], **QUIET)
     assert all(m.lam == 1 for m in net.modules() if isinstance(m, LambdaReLU))
 
 
 def test_no_bar_where_nobody_looks(data, capsys):
-    fit(build("plain", **SMALL), data.subset(32), epochs=1, device="cpu")
+    fit(small("plain"), data.subset(32), epochs=1, device="cpu")
     assert capsys.readouterr().err == ""  # no terminal here
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_auto_on_cuda_gives_the_network_back_where_it_was(data):
-    teacher = build("scaler", **SMALL)
-    net, _ = fit(build("plain", **SMALL), data, epochs=1, loss=soft_labels(teacher), progress=False)
+    teacher = small("scaler")
+    net, _ = fit(small("plain"), data, epochs=1, loss=kd(teacher), progress=False)
     assert next(net.parameters()).device == torch.device("cpu")
     assert 0 <= accuracy(net, data, data.test) <= 1

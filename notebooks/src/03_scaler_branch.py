@@ -62,9 +62,9 @@ from reducenet.course.panels import ScalerPanel
 from reducenet.course.prediction import predict, reveal
 from reducenet.course.recorded import Recorded
 from reducenet.course.scaler import Bench
-from reducenet.data import batches
+from reducenet.data.tensors import batches
+from reducenet.learn.device import device_for
 from reducenet.style import BLUE, GREY, ORANGE, Drawn, theme
-from reducenet.train import device_for
 
 # %%
 started = time.time()
@@ -221,7 +221,7 @@ print(f"as dropped {100 * without:.1f} %   BN statistics re-estimated {100 * aft
 
 # %%
 stage_two = freeze(drop_branch(teacher), "classifier")
-repaired, curve = fit(stage_two, data, epochs=epochs, lr=0.4, seed=seed, stage=1)
+repaired, curve = fit(stage_two, data, epochs=epochs, lr=0.4, seed=seed, nth_fit=1)
 plain = build("plain", **size)
 scratch, plain_curve = fit(plain, data, epochs=epochs, lr=0.4, seed=seed)
 same = torch.equal(repaired.classifier.weight, teacher.classifier.weight)

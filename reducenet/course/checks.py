@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from reducenet.blocks import ScalerBlock
-from reducenet.moves import drop_branch
-from reducenet.seeding import generator, initialise
+from reducenet.moves.branch import drop_branch
+from reducenet.nets.blocks import ScalerBlock
+from reducenet.nets.seeding import generator, initialise
 
 
 @dataclass(frozen=True)

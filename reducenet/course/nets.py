@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from reducenet.checkpoint import load
+from reducenet.play.checkpoint import load
 
 FOLDER = Path(__file__).parent / "nets"
 EXPANSIONS = (1, 2, 4, 8)

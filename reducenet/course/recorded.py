@@ -5,7 +5,9 @@ from functools import cached_property
 from IPython.display import Markdown
 
 from reducenet.course.parameters import reports
-from reducenet.study.words import Report, interval, read_rows
+from reducenet.study.read import read
+from reducenet.study.report.prose import Report, interval
+from reducenet.study.report.tables import read_rows
 
 
 class Recorded:
@@ -17,7 +19,7 @@ class Recorded:
     @cached_property
     def report(self) -> Report:
         folder = reports()
-        return Report(folder.parent / "ablations" / f"{self.study}.toml", read_rows(folder / self.study / "results.csv"))
+        return Report(read(folder.parent / "ablations" / f"{self.study}.toml"), read_rows(folder / self.study))
 
     def mean(self, arm: str) -> float:
         """Mean test accuracy in per cent."""
@@ -25,16 +27,16 @@ class Recorded:
 
     def clause(self, arm: str) -> str:
         """`drop + train all: 83.0 % (n = 5), +3.90 [+3.14, +4.65] points against the plain student: higher`, with this study's numbers."""
-        text = f"{self.report.labels[arm]}: {self.mean(arm):.1f} % (n = {int(self.report.values[arm].count())})"
+        text = f"{self.report.names[arm]}: {self.mean(arm):.1f} % (n = {int(self.report.values[arm].count())})"
         return text if arm == self.report.baseline else f"{text}, {self.gap(arm, self.report.baseline)}"
 
     def gap(self, arm: str, against: str) -> str:
         """The recorded difference of two arms, and how it reads."""
-        contrast = next(c for c in self.report.contrasts if (c.arm, c.against) == (arm, against))
-        return f"{interval(contrast)} points against the {self.report.labels[against]}: **{contrast.reading}**"
+        contrast = self.report.contrast(arm, against)
+        return f"{interval(contrast)} points against the {self.report.names[against]}: **{contrast.reading}**"
 
     def say(self, *arms: str | tuple[str, str]) -> Markdown:
         """A line for each arm, or for each pair (arm, against), and where the rows are."""
-        lines = [self.clause(a) if isinstance(a, str) else f"{self.report.labels[a[0]]}, {self.gap(*a)}" for a in arms]
+        lines = [self.clause(a) if isinstance(a, str) else f"{self.report.names[a[0]]}, {self.gap(*a)}" for a in arms]
         listed = "\n".join(f"- {line}" for line in lines)
         return Markdown(f"{listed}\n\nRecorded rows: `reports/{self.study}/results.csv`; 95 % paired t intervals.")

@@ -6,10 +6,10 @@ from functools import cache
 import torch
 from torch import nn
 
-from reducenet import measure
-from reducenet.data import Data, Split
-from reducenet.deploy import fuse
-from reducenet.moves import drop_branch, set_scaler
+from reducenet.data.tensors import Data, Split
+from reducenet.deploy.fuse import fuse
+from reducenet.learn import evaluate, measure
+from reducenet.moves.branch import drop_branch, set_scaler
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Bench:
 
     def logits(self, scaler: float, expansion: int) -> torch.Tensor:
         """Of every held-out image, [N, classes]."""
-        return measure.logits(self.network(scaler, expansion), self.data, self.held)
+        return evaluate.logits(self.network(scaler, expansion), self.data, self.held)
 
     def read(self, scaler: float, expansion: int, image: int = 0) -> ReadOut:
         """The reading of one state; `image` counts the held-out images."""

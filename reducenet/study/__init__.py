@@ -1,4 +1,1 @@
-"""From a study file to a report: grammar -> plan -> store -> execute -> drive -> statistics -> report. Imports no torch.
-
-The core is reached only by running notebooks.
-"""
+"""From a study file to a report: read -> plan -> run -> report. Imports no torch: the core is reached by running notebooks and helpers."""

@@ -3,44 +3,66 @@
 No one writes the graph: a run needs the run before it, its teacher's, and those that set its budget.
 """
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reducenet import datasets
-from reducenet.study import grammar, identity
-from reducenet.study.vocabulary import ARMS, VOCABULARY, idle
+from reducenet.study import key as keys
+from reducenet.study.read import Study, StudyError, read
+from reducenet.words import Word, added, arms_named, find, lock, unknown
 
 TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
 
 
+def arm_of(name: str) -> str:
+    """The arm in the name of a run: `arm_of("lora@1/s3") == "lora"`."""
+    return name.split("/")[0].split("@")[0]
+
+
 @dataclass(frozen=True)
 class Run:
-    """The unit of work: moves up to and including one fit (or the untrained end of a chain) in one notebook, one folder in the store."""
+    """The unit of work: moves up to and including one fit (or the untrained end of a chain), played and measured by one notebook."""
 
-    key: str
-    name: str  # "lora/s3": the first arm that passes here, and the seed
+    key: str  # of what is measured
+    trained: str  # of the network
+    name: str  # "lora/s3": the first arm that ends here, and the seed; "lora@1/s3" where its chain goes on after its first fit
     notebook: Path
     parameters: dict = field(hash=False)
     needs: tuple[str, ...]  # keys
     epochs: int = 0
     exclusive: bool = False  # runs alone: it times something
 
+    @property
+    def arm(self) -> str:
+        return arm_of(self.name)
+
+    @property
+    def file(self) -> str:
+        """What its executed notebook is called when it is published, without ending: "lora.s3"."""
+        return self.name.replace("/", ".")
+
 
 @dataclass(frozen=True)
 class Plan:
-    study: grammar.Study
+    study: Study
     path: Path
     runs: dict[str, Run]  # by key, every run after the runs it needs
     ends: dict[tuple[str, int], str]  # (arm, seed) -> key of the arm's last run
-    latency: str  # key of the run that times the arms side by side
+    numerics: dict
 
     @property
     def name(self) -> str:
         return self.path.stem
 
+    def called(self, name: str) -> Run:
+        """The run of this name, as `plan` and `status` say it: "lora/s3"."""
+        for run in self.runs.values():
+            if run.name == name:
+                return run
+        raise StudyError(f"{self.path}: {unknown('run', name, [run.name for run in self.runs.values()])}")
+
     def ancestry(self, key: str) -> list[str]:
-        """`key` and every run it needs, each once: what an arm's ledger adds up."""
+        """`key` and every run it needs, each once."""
         seen: dict[str, None] = {}
 
         def visit(key: str) -> None:
@@ -52,69 +74,88 @@ class Plan:
         return list(seen)
 
     def lineage(self, key: str) -> list[str]:
-        """`ancestry`, without the runs that only set a budget."""
-        given, found = self.runs[key].parameters, []
-        for other in (given.get("after"), given.get("teacher"), *given.get("tickets", ())):
-            if other:
-                found += [k for k in self.lineage(other) if k not in found]
+        """`ancestry` without the runs that only set a budget: what an arm's ledger adds up."""
+        budget = set(self.runs[key].parameters["paid_by"])
+        found: dict[str, None] = {}
+        for other in self.runs[key].needs:
+            if other not in budget:
+                found |= dict.fromkeys(self.lineage(other))
         return [*found, key]
 
+    def timing(self, arms: Iterable[str]) -> Run:
+        """The run that times these arms, seed by the first, side by side."""
+        ends = {arm: self.runs[self.ends[arm, self.study.first_seed]] for arm in arms}
+        notebook = self.path.parent / "latency.ipynb"
+        trained = {arm: run.trained for arm, run in ends.items()}
+        key = keys.timed(trained, self.numerics, notebook)
+        parameters = dict(arms=trained, data=self.study.data, device=self.numerics["device"], threads=self.numerics["threads"],
+                          own_words=added())  # fmt: skip
+        return Run(key, "", "latency", notebook, parameters, tuple(dict.fromkeys(run.key for run in ends.values())), exclusive=True)
 
-def plan(path: str | Path, device: str | None = None) -> Plan:
-    """The runs that the study in the file asks for. `StudyError` or `DataError`, one line, where it cannot be run."""
+
+def plan(path: str | Path, device: str | None = None, build: dict | None = None) -> Plan:
+    """The runs that the study in the file asks for, with other defaults of `build` if need be. `StudyError` or `DataError`, one line, where
+    it cannot be run."""
     path = Path(path)
-    study, chains = grammar.read(path)
-    notebooks = {name: path.parent / f"{name}.ipynb" for name in ("fit", "latency")}
-    for notebook in notebooks.values():
-        if not notebook.is_file():
-            raise grammar.StudyError(
-                f"{notebook}: the notebook that runs a study is missing: study files live beside it, in ablations/ "
+    study = read(path, build)
+    for name in ("fit", "latency"):
+        if not (path.parent / f"{name}.ipynb").is_file():
+            raise StudyError(
+                f"{path.parent / name}.ipynb: the notebook that runs a study is missing: study files live beside it, in ablations/ "
                 "(`python notebooks/build.py` makes the project's own)"
             )
-    common = {"data": study.data, **identity.numerics(device or study.device, study.threads)}
-    torch_version = common.pop("torch")
-    code = [identity.core_code(), identity.notebook_code(notebooks["fit"]), datasets.fingerprint(study.data), torch_version]
-    runs: dict[str, Run] = {}
-    ends: dict[tuple[str, int], str] = {}
-
-    def end_of(arm: str, seed: int) -> str:
-        """Plan arm `arm`, and before it the arms it learns from; the key of its last run."""
-        if (arm, seed) in ends:
-            return ends[arm, seed]
-        before, stage = "", 0
-        for moves in _segments(chains[arm]):
-            fit, best = moves[-1].get("fit", {}), moves[0].get("best_of")
-            teacher = end_of(name, seed) if (name := _teacher(arm, moves)) else ""
-            budget = made.lineage(end_of(fit["cost_of"], seed)) if fit.get("cost_of") else []
-            tickets = [end_of(best["arm"], seed + TICKET * i) for i in range(best["tickets"])] if best else []
-            parameters = dict(moves=moves, seed=seed, stage=stage, after=before, teacher=teacher, budget=budget, tickets=tickets, **common)
-            said = [_read_by_a_run(move) for move in moves]
-            key = identity.key(**{**parameters, "moves": said}, code=[*code, identity.code_of(moves)])
-            needs = tuple(dict.fromkeys(k for k in (before, teacher, *budget, *tickets) if k))
-            if key not in runs:
-                epochs = fit.get("epochs") or sum(runs[k].epochs for k in budget)
-                runs[key] = Run(key, f"{arm}/s{seed}", notebooks["fit"], parameters, needs, epochs)
-            before, stage = key, stage + bool(fit)
-        ends[arm, seed] = before
-        return before
-
-    made = Plan(study, path, runs, ends, "")
-    for seed in range(study.first_seed, study.first_seed + study.seeds):
+    made = Plan(study, path, {}, {}, keys.numerics(device or study.device, study.threads))
+    for seed in study.replicates:
         for arm in study.arms:
-            end_of(arm, seed)
-    arms = {arm: ends[arm, study.first_seed] for arm in study.arms}
-    parameters = dict(arms=arms, **common)
-    key = identity.key(**parameters, code=[*code, identity.notebook_code(notebooks["latency"])])
-    runs[key] = Run(key, "latency", notebooks["latency"], parameters, tuple(dict.fromkeys(arms.values())), exclusive=True)
-    return Plan(study, path, runs, ends, key)
+            _end_of(made, arm, seed)
+    return made
 
 
-def _teacher(arm: str, moves: list[dict]) -> str:
-    """The arm that teaches in this run, if any."""
-    names = list(dict.fromkeys(given["teacher"] for move in moves for given in move.values() if given.get("teacher")))
-    if len(names) > 1:
-        raise grammar.StudyError(f"arms.{arm}: one run has one teacher, not {' and '.join(names)}; put a fit between them")
-    return names[0] if names else ""
+def _end_of(made: Plan, arm: str, seed: int) -> str:
+    """Plan arm `arm`, and before it the arms it learns from; the key of its last run."""
+    if (arm, seed) in made.ends:
+        return made.ends[arm, seed]
+    notebook, before, nth_fit = made.path.parent / "fit.ipynb", None, 0
+    segments = _segments(made.study.chains[arm])
+    for number, moves in enumerate(segments, 1):
+        teacher, paid_by, tickets = _upstream(made, arm, seed, moves)
+        after, teaches = (run.trained if run else "" for run in (before, teacher))
+        drawn = [made.runs[key].trained for key in tickets]
+        trained = keys.trained(moves, made.study.data, made.numerics, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches,
+                               tickets=drawn, paid_by=[made.runs[key].trained for key in paid_by])  # fmt: skip
+        key = keys.measured(trained, notebook)
+        if key not in made.runs:
+            where = dict(data=made.study.data, device=made.numerics["device"], threads=made.numerics["threads"], own_words=added())
+            parameters = dict(
+                moves=moves, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches, paid_by=paid_by, tickets=drawn, **where
+            )
+            upstream = [run.key for run in (before, teacher) if run]
+            needs = tuple(dict.fromkeys([*upstream, *paid_by, *tickets]))
+            fit = moves[-1].get("fit", {})
+            epochs = fit.get("epochs") or sum(made.runs[k].epochs for k in paid_by)
+            name = f"{arm}/s{seed}" if number == len(segments) else f"{arm}@{number}/s{seed}"
+            made.runs[key] = Run(key, trained, name, notebook, parameters, needs, epochs)
+        before, nth_fit = made.runs[key], nth_fit + ("fit" in moves[-1])
+    made.ends[arm, seed] = before.key
+    return before.key
+
+
+def _upstream(made: Plan, arm: str, seed: int, moves: list[dict]) -> tuple[Run | None, list[str], list[str]]:
+    """The run that teaches in this piece, the keys of those that pay for it, and of the replicates that it chooses between."""
+    teachers, paid_by, tickets = [], [], []
+    for move in moves:
+        ((name, given),) = move.items()
+        for parameter, other in arms_named(move):
+            if find("sentence", name).kind == "choice":
+                tickets = [_end_of(made, other, seed + TICKET * i) for i in range(given["tickets"])]
+            elif parameter == "cost_of":
+                paid_by = made.lineage(_end_of(made, other, seed))
+            else:
+                teachers.append(other)
+    teachers = list(dict.fromkeys(teachers))
+    if len(teachers) > 1:
+        raise StudyError(f"{made.path}: arms.{arm}: one run has one teacher, not {' and '.join(teachers)}; put a fit between them")
+    return made.runs[_end_of(made, teachers[0], seed)] if teachers else None, paid_by, tickets
 
 
 def _segments(chain: list[dict]) -> list[list[dict]]:
@@ -127,26 +168,7 @@ def _segments(chain: list[dict]) -> list[list[dict]]:
     return [segment for segment in segments if segment]
 
 
-def _read_by_a_run(move: dict) -> dict:
-    """The move without what changes nothing: names of arms (their keys are there) and parameters that this block or loss does not read."""
-    ((name, given),) = move.items()
-    usual = {key: field.default for key, field in VOCABULARY[name].model_fields.items()}  # a new parameter leaves old keys alone
-    ignored = idle(name, given) | set(ARMS)
-    return {name: {key: value for key, value in given.items() if key not in ignored and value != usual[key]}}
-
-
-def sentence(chain: list[dict], defaults: dict[str, dict]) -> str:
-    """A chain in words, the parameters that differ from the study's defaults in brackets: `build -> fit(epochs 4) -> drop_branch`."""
-    words = []
-    for move in chain:
-        ((name, parameters),) = move.items()
-        model = VOCABULARY[name]
-        usual = {key: f.default for key, f in model.model_fields.items()} | defaults.get(name, {})
-        shown = [f"{key} {_short(value)}" for key, value in parameters.items()
-                 if value is not None and (key == "block" or key not in usual or value != usual[key])]  # fmt: skip
-        words.append(f"{name}({', '.join(shown)})" if shown else name)
-    return " → ".join(words)
-
-
-def _short(value) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else json.dumps(value).strip('"')
+def words_used(plan: Plan) -> list[Word]:
+    """Every word that the plan uses, each once."""
+    chains = plan.study.chains.values()
+    return list({lock.name_of(word): word for chain in chains for word in lock.words_of(chain, plan.study.data)}.values())

@@ -9,32 +9,31 @@
 # %% [markdown]
 # # A comparison report
 #
-# From a study file and its rows to figures, `report.md` and `index.html`. Every number and every sentence on the page comes from the rows.
-# By hand, without training anything: `papermill reports/report.ipynb out.ipynb`.
+# From a study file and its rows to figures, `report.md` and `index.html`: what `reducenet report` renders, by hand and without the store.
+# Every number and every sentence on the page comes from the rows. `papermill reports/report.ipynb out.ipynb --cwd reports`
 
 # %% tags=["parameters"]
 study: str = "../ablations/quick.toml"  # the study file
-rows: str = "quick/results.csv"  # its rows
+rows: str = "quick"  # folder with its rows: results.csv and timings.csv
 out: str = "build"  # folder for the page
 
 # %%
-import json
 from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from reducenet.study.page import render
-from reducenet.study.report import contrasts_of
+from reducenet.study.read import read
+from reducenet.study.report.page import render
+from reducenet.study.report.prose import Report
+from reducenet.study.report.tables import read_rows
 
 # %% [markdown]
 # ## Render
 
 # %%
-report = render(Path(study), Path(rows), Path(out))
-(Path(out) / ".contrasts.json").write_text(json.dumps(contrasts_of(report)))
-display(
-    Markdown((Path(out) / "report.md").read_text(encoding="utf-8").split("## What it costs")[0].replace("(figures/", f"({out}/figures/"))
-)
+report = Report(read(study), read_rows(Path(rows)))
+markdown = render(report, Path(out))
+display(Markdown(markdown.split("## What it costs")[0].replace("(figures/", f"({out}/figures/")))
 
 # %% [markdown]
 # ## The rows

@@ -1,0 +1,1 @@
+"""What is exact: kernels folded, merged and added, and the repairs where that is refused."""

@@ -1,0 +1,1 @@
+"""Data sets: where they lie, and the tensors that are made of them."""

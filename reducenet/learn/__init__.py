@@ -1,0 +1,1 @@
+"""Training and judging: losses, the one training loop, BN statistics, accuracy and costs."""

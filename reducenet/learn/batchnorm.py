@@ -1,0 +1,56 @@
+"""BN statistics estimated anew for a network whose weights or lam have changed under them."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from reducenet.data.tensors import Data
+from reducenet.learn.device import device_for
+from reducenet.moves.surgery import replace
+from reducenet.nets.layers import FrozenBatchNorm2d
+from reducenet.nets.seeding import generator
+from reducenet.words import MoveError, Positive, tune
+
+
+@tune
+def recalibrate(
+    net: nn.Module, data: Data, *, images: Positive = 4000, batch: Positive = 200, seed: int = 0, device: str = "cpu"
+) -> nn.Module:
+    """Every BN's statistics become `mean over batches of (batch mean, unbiased batch variance)` in train mode; nothing else changes.
+
+    The batches are training images without augmentation, chosen and ordered by (seed, "recalibrate"): at most `images` of them, whole
+    batches only, so that every image counts the same. Statistics that `freeze` froze stay. It is the control for "the BNs were
+    stale", and what follows a loss that shows a block other maps than it will see.
+    Raises `MoveError` where no BN may move, `ValueError` where the training images do not fill one batch.
+    Source: Izmailov et al. 2018, SWA, section 3.2, whose code in torch does it; slimmable networks.
+    """
+    moving = [m for m in net.modules() if _is_batch_norm(m) and not isinstance(m, FrozenBatchNorm2d)]
+    if not moving:
+        raise MoveError("recalibrate: no BatchNorm whose statistics may move; they are folded or frozen, or there never was one")
+    count = min(images, len(data.train.images)) // batch * batch
+    if not count:
+        raise ValueError(f"recalibrate: {min(images, len(data.train.images))} images do not fill one batch of {batch}")
+    place, home, training = device_for(device), next(net.parameters()).device, {name: m.training for name, m in net.named_modules()}
+    net = replace(net, FrozenBatchNorm2d, lambda _, bn: _Hidden(bn.to(place))).to(place)
+    like = next(net.parameters())
+    chosen = torch.randperm(len(data.train.images), generator=generator(seed, "recalibrate"))[:count]
+    update_bn((data.normalise(data.train.images[part]).to(like) for part in chosen.split(batch)), net)
+    net = replace(net, _Hidden, lambda _, hidden: hidden.bn[0])
+    for name, module in net.named_modules():
+        module.training = training[name]
+    return net.to(home)
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+
+
+class _Hidden(nn.Module):
+    """A frozen BN out of sight of `update_bn`, which would reset it."""
+
+    def __init__(self, bn: FrozenBatchNorm2d):
+        super().__init__()
+        self.bn = (bn,)  # in a tuple, so that it is no submodule
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn[0](x)

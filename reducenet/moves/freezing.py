@@ -1,0 +1,81 @@
+"""What may be trained: `freeze` holds parts still, `reinit` draws what is not held afresh."""
+
+import copy
+from fnmatch import fnmatch
+
+from torch import nn
+
+from reducenet.moves.surgery import chosen, listed, replace
+from reducenet.nets.layers import FrozenBatchNorm2d
+from reducenet.nets.seeding import initialise
+from reducenet.words import MoveError, Names, move
+
+# What `freeze` knows by name; anything else is a pattern over names of parameters and statistics.
+PARTS = ("all", "classifier", "classifier.weight", "classifier.bias", "conv3", "bn.affine", "bn.statistics")
+
+
+def _unknown_part(parts) -> str | None:
+    """A part that is neither a switch nor a name or pattern; None where there is no such part."""
+    named = [parts] if isinstance(parts, str) else parts
+    wrong = [part for part in named if part not in PARTS and not set(part) & {"*", "."}]
+    found = f"unknown part {wrong[0]!r}" if wrong else None if named else "nothing is named"
+    return found and f"parts: {found}; known: {', '.join(PARTS)}, or a name or a pattern of names, as *.bn3.*"
+
+
+@move(refuse=_unknown_part)
+def freeze(net: nn.Module, parts: Names) -> nn.Module:
+    """After any `fit`, the frozen parts are bit-identical, weight decay and momentum included.
+
+    Parts are separate switches: "classifier.weight", "classifier.bias" ("classifier" is both), "conv3", "bn.affine" (weight and bias
+    of every BN), "bn.statistics" (running mean and variance, which then also normalise in train mode), "all"; or a pattern over names
+    of parameters and statistics: "stage1.*" is all of stage 1, "*.bn3.*" the article's bn3, "*.bn3.running_*" its statistics alone.
+    Source: the article, "ReduceNet's training". Explained in notebook 03.
+    """
+    bns = chosen(net, nn.BatchNorm2d)
+    affine = {f"{name}.{p}" for name in bns for p in ("weight", "bias")}
+    names = [name for name, _ in net.named_parameters()]
+    frozen, still = set(), set()
+    patterns = {"all": "*", "classifier": "classifier.*", "conv3": "*conv3.*"}
+    for part in listed(parts):
+        pattern = patterns.get(part, part)
+        weights = {name for name in names if (name in affine if part == "bn.affine" else fnmatch(name, pattern))}
+        statistics = {name for name in bns if part == "bn.statistics" or fnmatch(f"{name}.running_mean", pattern)}
+        if part == "conv3":  # the convs; RepVGG calls a conv and its BN so
+            weights, statistics = weights - affine, set()
+        if not weights and not statistics:
+            raise MoveError(f"freeze: nothing here is called {part!r}; parts: {', '.join(PARTS)}, or a pattern over names")
+        frozen, still = frozen | weights, still | statistics
+    net = replace(net, lambda name, _: name in still, lambda _, bn: _frozen_statistics(bn))
+    for name in frozen:
+        net.get_parameter(name).requires_grad_(False)
+    return net
+
+
+def _frozen_statistics(bn: nn.BatchNorm2d) -> FrozenBatchNorm2d:
+    frozen = FrozenBatchNorm2d(bn.num_features, bn.eps, bn.momentum, bn.affine, bn.track_running_stats)
+    frozen.weight, frozen.bias = bn.weight, bn.bias
+    frozen.running_mean, frozen.running_var, frozen.num_batches_tracked = bn.running_mean, bn.running_var, bn.num_batches_tracked
+    return frozen.train(bn.training)
+
+
+@move
+def reinit(net: nn.Module, at: Names = "*", *, seed: int = 0) -> nn.Module:
+    """Draw the modules whose names match `at` afresh, from (seed, "reinit", name); frozen parameters and statistics stay.
+
+    The control for "the weights were inherited": the same arm, the same frozen parts, a new start for the rest.
+    """
+    net = copy.deepcopy(net)
+    for name, module in chosen(net, _is_free, at, "reinit", "module with something to draw").items():
+        if not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            raise MoveError(f"reinit: {name} is a {type(module).__name__}, which has no fresh start; reinit before attach")
+        kept = {key: p.detach().clone() for key, p in module.named_parameters(recurse=False) if not p.requires_grad}
+        if isinstance(module, FrozenBatchNorm2d):
+            kept |= {key: buffer.clone() for key, buffer in module.named_buffers(recurse=False)}
+        initialise(module, seed, "reinit", name)
+        module.load_state_dict(kept, strict=False)
+    return net
+
+
+def _is_free(_: str, module: nn.Module) -> bool:
+    moving = isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d)
+    return moving or any(p.requires_grad for p in module.parameters(recurse=False))

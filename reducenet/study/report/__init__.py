@@ -1,0 +1,1 @@
+"""From the store to a page: rows, what paired seeds allow to say, sentences, figures, published runs."""

@@ -1,0 +1,103 @@
+"""The figures of a report: every seed drawn, the interval as a line, an arm in its own colour and marker everywhere. Values in per cent."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reducenet.study.report.statistics import RESULT, paired, t_interval
+from reducenet.style import GREY, arm_styles
+
+OFF_SCALE = 10.0  # an arm this many points below the baseline is named at the edge, so that it does not squeeze the others together
+
+
+def on_scale(values: pd.DataFrame, baseline: str) -> list[str]:
+    """The arms that the figures draw to scale."""
+    floor = values[baseline].mean() - OFF_SCALE
+    return [arm for arm in values if values[arm].notna().any() and values[arm].mean() >= floor]
+
+
+def accuracy(values: pd.DataFrame, labels: dict[str, str], baseline: str, name: str, absent: dict[str, str]) -> Figure:
+    """Accuracy, an arm a line: seeds faint, mean marked, 95 % t interval; `absent` says why an arm has no number."""
+    figure, axes = _dots(values, labels, on_scale(values, baseline), absent)
+    axes.axvline(values[baseline].mean(), color=GREY, lw=1, ls=":", zorder=0)
+    _cut(axes, values[baseline].mean() - OFF_SCALE)
+    axes.set_xlabel(f"{name} (%)")
+    return figure
+
+
+def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, margin: float, name: str, absent: dict[str, str]) -> Figure:
+    """Arm minus baseline by seed, in points; the band is the margin within which a difference does not matter."""
+    arms = [arm for arm in values if arm != baseline]
+    differences = pd.DataFrame({arm: values[arm] - values[baseline] for arm in values})
+    shown = [arm for arm in on_scale(values, baseline) if arm != baseline]
+    figure, axes = _dots(differences, {arm: labels[arm] for arm in arms}, shown, absent)
+    axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
+    axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
+    _cut(axes, -OFF_SCALE)
+    axes.set_xlabel(f"{name} minus {labels[baseline]}, same seed (points)")
+    return figure
+
+
+def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseline: str, name: str) -> Figure:
+    """Mean accuracy against the whole training cost, in units of the baseline's."""
+    figure, axes = _empty(3.4 + 0.23 * len(labels))
+    styles = arm_styles(list(labels))
+    marks = {}
+    for arm in on_scale(values, baseline):
+        colour, marker = styles[arm]
+        mean, low, high = t_interval(values[arm].dropna(), least=RESULT)
+        x = ledger[arm] / ledger[baseline]
+        axes.plot([x, x], [low, high], color=colour, lw=2, solid_capstyle="round")
+        (marks[arm],) = axes.plot(x, mean, marker, color=colour, ms=10)
+    axes.set_xlabel(f"training cost, teacher included (× {labels[baseline]})")
+    axes.set_ylabel(f"{name} (%)")
+    axes.set_xlim(0)
+    figure.legend(marks.values(), [labels[arm] for arm in marks], loc="outside lower left", ncols=1, frameon=False, fontsize=10)
+    return figure
+
+
+def _empty(height: float) -> tuple[Figure, Axes]:
+    """A figure that no window and no other figure knows of."""
+    figure = Figure(figsize=(4.8, height))
+    return figure, figure.subplots()
+
+
+def _cut(axes: Axes, floor: float) -> None:
+    """Nothing is drawn below the floor, so what is off the scale is."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, floor - 0.02 * (high - floor)), high)
+
+
+def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str], absent: dict[str, str]) -> tuple[Figure, Axes]:
+    arms = list(labels)
+    figure, axes = _empty(0.9 + 0.58 * len(arms))
+    styles = arm_styles(list(values))
+    for place, arm in enumerate(arms):
+        colour, marker = styles[arm]
+        seeds = values[arm].dropna().to_numpy()
+        axes.text(0, place - 0.3, labels[arm], transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10)
+        if arm not in shown:
+            text = f"◂ off the scale at {seeds.mean():.1f}".replace("-", "−") if len(seeds) else absent.get(arm, "no seed in common")
+            axes.text(0, place + 0.06, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10, color="#4d4d4d")
+            continue
+        mean, low, high = t_interval(seeds, least=RESULT)
+        axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, ms=12, alpha=0.55, mew=1.5)
+        axes.plot([low, high], [place, place], color=colour, lw=2.5, solid_capstyle="round")
+        axes.plot(mean, place, marker, color=colour, ms=9, mew=2)
+    axes.set_ylim(len(arms) - 0.5, -0.75)
+    axes.set_yticks([])
+    axes.tick_params(labeltop=len(arms) > 12)  # a tall figure is read from both ends
+    return figure, axes
+
+
+def in_words(values: pd.DataFrame, labels: dict[str, str], unit: str) -> str:
+    """What a dot plot shows, for those who cannot see it."""
+    means = sorted(((values[arm].mean(), labels[arm]) for arm in labels if values[arm].notna().any()), reverse=True)
+    return "; ".join(f"{label} {mean:.1f} {unit}" for mean, label in means)
+
+
+def gap_in_words(values: pd.DataFrame, labels: dict[str, str], baseline: str) -> str:
+    """The paired differences, for those who cannot see them."""
+    arms = [arm for arm in labels if arm != baseline and len(paired(values, arm, baseline))]
+    return "; ".join(f"{labels[arm]} {paired(values, arm, baseline).mean():+.1f} points" for arm in arms)

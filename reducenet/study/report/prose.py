@@ -1,0 +1,192 @@
+"""What a report says: every table cell and every sentence, made from a study and its rows, none typed.
+
+Everything here is Markdown: names that people wrote have passed `text.inline` or `text.code`. Figures take the bare `labels`.
+"""
+
+import pandas as pd
+
+from reducenet.study.read import Study
+from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, Contrast, Reading, compare, t_interval
+from reducenet.study.report.text import code, flat, inline
+from reducenet.words import caption
+
+MANY = 12  # more names than this are a number
+
+
+class Report:
+    """Everything that can be said about one study: `rows` as `read_rows` gives them."""
+
+    def __init__(self, study: Study, rows: pd.DataFrame):
+        self.study, self.rows, self.ok = study, rows, rows[rows.status == "ok"]
+        self.name = str(rows.study.iloc[0])
+        self.labels = {arm: flat(study.label(arm)) for arm in study.arms}
+        self.names = {arm: inline(label) for arm, label in self.labels.items()}
+        self.baseline, self.margin = study.compare.baseline, study.compare.margin
+        self.base = self.names[self.baseline]
+        self.measure = {"test": "test accuracy", "val": "validation accuracy"}[study.compare.on]
+        table = self.ok.pivot(index="seed", columns="arm", values=f"{study.compare.on}_accuracy") * 100
+        self.values = table.reindex(columns=list(self.labels)).astype(float)  # per cent: an arm a column, a seed a row
+        if not self.values[self.baseline].notna().any():
+            raise ValueError(f"{self.name}: nothing to report yet, the baseline arm {self.baseline!r} has no finished run")
+        self.contrasts = compare(self.values, self.baseline, self.margin, study.compare.also)
+        self.ledger = self.ok.groupby("arm").ledger_macs.mean()
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Why an arm has no number at all: "diverged", "failed", "not run", or several of these."""
+        states = self.rows.groupby("arm", sort=False).status.unique()
+        return {arm: joined(sorted({"missing": "not run"}.get(s, s) for s in found)) for arm, found in states.items() if "ok" not in found}
+
+    @property
+    def title(self) -> str:
+        done, total = len(self.ok), len(self.rows)
+        return inline(self.study.title) + (f" (partial: {done} of {total} rows)" if done < total else "")
+
+    @property
+    def question(self) -> str:
+        return inline(self.study.question)
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds the means rest on: "5 seeds", or "4 to 5 seeds" where arms lost some."""
+        counts = self.values.count()
+        counts = counts[counts > 0]
+        if counts.max() == 1:
+            return "1 seed"
+        return f"{counts.min()} seeds" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()} seeds"
+
+    @property
+    def threads(self) -> int:
+        return int(self.ok.threads.iloc[0])
+
+    def contrast(self, arm: str, against: str) -> Contrast | None:
+        return next((c for c in self.contrasts if (c.arm, c.against) == (arm, against)), None)
+
+    def setting(self) -> str:
+        where = inline(self.study.data)
+        if self.study.compare.on == "test":
+            where += f", {int(self.ok.test_images.iloc[0]):,} test images"
+        return (f"{len(self.labels)} arms, {self.seeds} each, on {where}. A seed replicates the whole chain, teacher and student; "
+                "arms of one seed see the same images in the same order, so differences are paired.")  # fmt: skip
+
+    def machine(self) -> str:
+        columns = ["processor", "instructions", "device", "threads", "torch", "python"]
+        kinds = [inline(f"{r.processor} ({r.device}, {r.instructions}, threads: {int(r.threads)}), torch {r.torch}, Python {r.python}")
+                 for r in self.ok[columns].drop_duplicates().itertuples()]  # fmt: skip
+        return f"Trained on {'; '.join(kinds)}."
+
+    def decided(self) -> list[str]:
+        """One sentence a comparison, and what none of them decides."""
+        order = list(Reading)
+        lines = []
+        for c in sorted(self.contrasts, key=lambda c: (c.against == self.baseline, order.index(c.reading), -c.mean if c.n else 0)):
+            name, other, gap = self.names[c.arm], self.names[c.against], interval(c)
+            differs = f"**{name}** is *{c.reading}* than {other}: {gap} points, {p_value(c.p)}."
+            lines.append({
+                Reading.HIGHER: differs,
+                Reading.LOWER: differs,
+                Reading.EQUIVALENT: f"**{name}** is *equivalent* to {other} within ±{self.margin:g} points: {gap}.",
+                Reading.UNDECIDED: f"**{name}** against {other} is *undecided*: {gap} points; {c.detectable:.1f} would surely have been "
+                                   "found (80 % power in the worst place of the family).",
+                Reading.NO_RESULT: f"**{name}** against {other} is *no result*: {c.n} paired seeds, and a number needs {RESULT}.",
+            }[c.reading])  # fmt: skip
+        silent = [c for c in self.contrasts if c.reading == Reading.NO_RESULT]
+        if len(silent) > MANY:
+            lines = [line for line in lines if f"*{Reading.NO_RESULT}*" not in line]
+            counts = sorted({c.n for c in silent})
+            lines.append(
+                f"{len(silent)} comparisons are *no result*: {' or '.join(map(str, counts))} paired seeds, and a number needs {RESULT}."
+            )
+        if self.values.count().max() < CLAIM:
+            lines.append(f"No claim of the article is decided here: that takes {CLAIM} paired seeds and all of the claim's controls; "
+                         f"these are results of {self.seeds} at one small budget.")  # fmt: skip
+        return lines
+
+    def rule(self) -> str:
+        """How a reading comes about."""
+        tested = sum(c.n >= 2 for c in self.contrasts)
+        return (f"Mean with its 95 % t interval, difference with its 95 % paired t interval, from {RESULT} seeds on; p adjusted by "
+                f"Holm over all {tested} comparisons. A difference is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two "
+                f"one-sided tests find it within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} "
+                "paired seeds.")  # fmt: skip
+
+    def accuracy_row(self, arm: str) -> dict:
+        mean, low, high = t_interval(self.values[arm].dropna(), least=RESULT)
+        row = dict(name=self.names[arm], mean=self.absent.get(arm) or f"{mean:.2f}", interval="", difference="", p="",
+                   reading="baseline")  # fmt: skip
+        if not pd.isna(low):
+            row["interval"] = f" [{low:.2f}, {high:.2f}]"
+        if contrast := self.contrast(arm, self.baseline):
+            row |= dict(difference=interval(contrast), reading=contrast.reading.marked,
+                        p="" if contrast.n < RESULT else p_value(contrast.p).removeprefix("p ").removeprefix("= "))  # fmt: skip
+        return row
+
+    def cost_row(self, arm: str) -> dict:
+        """Sizes and latencies are those of the first seed, the ledger is the mean, errors are the largest."""
+        rows = self.ok[self.ok.arm == arm].sort_values("seed")
+        first = rows.iloc[0] if len(rows) else dict.fromkeys(rows)
+        shown = {
+            "parameters": (first["parameters"], lambda x: f"{int(x):,}"),
+            "macs": (first["macs"], lambda x: f"{x / 1e3:,.0f}"),
+            "latency_1": (first["latency_1"], lambda x: f"{x * 1e3:.2f}"),
+            "latency_64": (first["latency_64"], lambda x: f"{x * 1e3:.2f}"),
+            "ledger": (self.ledger.get(arm), lambda x: f"{x / self.ledger[self.baseline]:.2f}"),
+            "seconds": (rows.ledger_seconds.mean(), lambda x: f"{x:.0f}"),
+            **{error: (rows[error].max(), lambda x: f"{x:.0e}" if x else "0") for error in ("fuse_error", "rounding_error", "move_error")},
+        }
+        return {"name": self.names[arm]} | {column: "" if pd.isna(value) else form(value) for column, (value, form) in shown.items()}
+
+    def every_row(self, arm: str) -> dict:
+        """Each seed's number, or why there is none, linked to the executed notebook behind it."""
+        cells = []
+        for r in self.rows[self.rows.arm == arm].sort_values("seed").itertuples():
+            said = f"{100 * getattr(r, f'{self.study.compare.on}_accuracy'):.2f}" if r.status == "ok" else r.status
+            cells.append(f"[{said}](runs/{r.run}.ipynb)" if r.run else said)
+        sd = self.values[arm].std()
+        return dict(name=self.names[arm], cells=cells, sd="" if pd.isna(sd) else f"{sd:.2f}")
+
+    def chain_row(self, arm: str) -> dict:
+        return dict(name=self.names[arm], arm=code(arm), sentence=code(caption(self.study.chains[arm], self.study.defaults)))
+
+    def defaults(self) -> str:
+        """What the chains leave out: the study's own defaults, every other parameter being the word's."""
+        given = {word: ", ".join(f"{key} {value}" for key, value in own.items()) for word, own in self.study.defaults.items() if own}
+        if not given:
+            return "The chains say all that is not a word's default."
+        return inline(f"Where a chain does not say otherwise, {'; '.join(f'{word}: {said}' for word, said in given.items())}.")
+
+    def threats(self) -> list[str]:
+        lines = []
+        troubled = self.rows[self.rows.status != "ok"]
+        if len(troubled):
+            counts = troubled.groupby(["arm", "status"]).size()
+            named = [f"{self.names[arm]}: {count} {status}" for (arm, status), count in counts.items()]
+            lines.append(f"Rows without a number, left out of every mean: {'; '.join(named)}.")
+        lines += [f"{self.names[r.arm]}, seed {r.seed}, failed: {inline(r.error)}" for r in troubled.itertuples() if r.error]
+        span = self.ledger.max() / self.ledger.min()
+        if span > 1.01:
+            lines.append(
+                f"The arms do not cost the same to train: the dearest costs {span:.1f} times the cheapest. Read accuracy and cost together."
+            )
+        lines.append("The intervals speak of other seeds on the same images, not of other images or another data set.")
+        return lines + [inline(note) for note in self.study.notes]
+
+
+def interval(contrast: Contrast) -> str:
+    if pd.isna(contrast.mean):
+        return ""
+    bounds = "" if pd.isna(contrast.low) or contrast.n < RESULT else f" [{signed(contrast.low)}, {signed(contrast.high)}]"
+    return f"{signed(contrast.mean)}{bounds}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """With a plus, or with a minus that is as wide as one."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def joined(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,54 @@
+"""The one boundary between what people write (labels, notes, error texts) and what a page is made of: Markdown, and HTML from Markdown."""
+
+import re
+from pathlib import Path
+
+import jinja2
+from markdown_it import MarkdownIt
+
+HERE = Path(__file__).parent
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def flat(text: object) -> str:
+    """`text` on one line."""
+    return " ".join(str(text).split())
+
+
+def inline(text: object) -> str:
+    r"""Markdown that shows exactly the characters of `text`, in a sentence, a table cell or a picture's description.
+
+    >>> inline("a | b <script> _c_")
+    'a \\| b \\<script\\> \\_c\\_'
+    """
+    escaped = re.sub(r"([\\`*_\[\]<>|~$&])", r"\\\1", flat(text))
+    return re.sub(r"^([#+=-])|^(\d+)([.)])", lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", escaped)
+
+
+def code(text: object) -> str:
+    r"""A code span of `text` for a table cell.
+
+    >>> code("freeze(parts conv3|bn)")
+    '`freeze(parts conv3\\|bn)`'
+    """
+    shown = flat(text).replace("|", "\\|")
+    fence = "`" * (1 + max((len(ticks) for ticks in re.findall("`+", shown)), default=0))
+    pad = " " if "`" in (shown[:1], shown[-1:]) else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def html(markdown: str) -> str:
+    """The Markdown as HTML; HTML inside it stays text. A table scrolls in itself where the screen is narrow."""
+    body = MARKDOWN.render(markdown)
+    return body.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
+
+
+def shell(title: str, body: str) -> str:
+    """A whole page, light and dark, that fetches nothing."""
+    return template("report.html.j2").render(title=flat(title), css=(HERE / "report.css").read_text(encoding="utf-8"), body=body)
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this folder; a name that it uses and is not given is an error."""
+    loader = jinja2.FileSystemLoader(HERE)
+    return jinja2.Environment(loader=loader, keep_trailing_newline=True, undefined=jinja2.StrictUndefined).get_template(name)

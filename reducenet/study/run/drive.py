@@ -1,0 +1,115 @@
+"""Run a plan: skip what the store has, give the rest to one process (serial) or to one process a core (a Dask local cluster).
+
+State lives on disk, so a plan can be stopped anywhere and run again; every finished run is kept.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+
+from reducenet.store import Store
+from reducenet.study.plan import Plan, Run
+from reducenet.study.run.execute import ended, execute, inherited, pinned
+from reducenet.study.run.progress import Progress
+
+
+def drive(plan: Plan, store: Store, workers: int | None = None, serial: bool = False, progress: Progress | None = None,
+          only: str | None = None) -> dict[str, dict]:  # fmt: skip
+    """The status of every run of the plan, by key. Trains nothing that the store has; a run that failed before is tried again.
+
+    `workers` processes of `study.threads` threads each; by default one a core, and one alone on a GPU. At the end, alone, the arms are
+    timed side by side: all that have a network, whatever became of the others. `only` names one run, which is played with all it needs.
+    """
+    progress = progress or Progress(plan, store)
+    wanted = plan.runs if only is None else {key: plan.runs[key] for key in plan.ancestry(plan.called(only).key)}
+    states = {key: state for key, state in known(plan, store).items() if key in wanted or only is None}
+    left = [run for run in wanted.values() if run.key not in states]
+    timing = None if only else timing_of(plan, states) if not left else plan.timing(plan.study.arms)
+    if not left and (timing is None or timing.key in states):
+        return states
+    store.running()  # sweep away what dead processes left
+    with progress.over(states):
+        for status in _serial(left, store, states, plan, only) if serial else _pool(left, store, states, plan, workers, only):
+            states[status["key"]] = status
+            progress.report(status)
+    return states
+
+
+def timing_of(plan: Plan, states: dict[str, dict]) -> Run | None:
+    """The run that times every arm that has a network by now; None where none has."""
+    arms = [arm for arm in plan.study.arms if states.get(plan.ends[arm, plan.study.first_seed], {}).get("state") == "ok"]
+    return plan.timing(arms) if arms else None
+
+
+def known(plan: Plan, store: Store) -> dict[str, dict]:
+    """The status of every run whose end is in the store; a run that goes on from one that diverged has diverged too."""
+    states: dict[str, dict] = {}
+    for key, run in plan.runs.items():
+        result = store.result(key)
+        state, error = (result["status"], "") if result else inherited(run, [states[need] for need in run.needs if need in states])
+        if result or state == "diverged":
+            states[key] = ended(run, state, error=error)
+    timing = timing_of(plan, states)
+    if timing and store.result(timing.key):
+        states[timing.key] = ended(timing, "ok")
+    return states
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _serial(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, only: str | None) -> Iterator[dict]:
+    for run in batch:
+        yield execute(run, str(store.folder), [states[key] for key in run.needs])
+    timing = None if only else timing_of(plan, states)
+    if timing and timing.key not in states:
+        yield execute(timing, str(store.folder))
+
+
+def _pool(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, workers: int | None, only: str | None) -> Iterator[dict]:
+    import dask
+    from distributed import Client, LocalCluster, as_completed
+    from distributed.scheduler import KilledWorker
+
+    study = plan.study
+    count = workers or (1 if plan.numerics["device"] == "cuda" else max(1, usable_cores() // study.threads))
+    # A daemon may not fork the kernels; Dask would leave its own thread settings behind in this process.
+    with dask.config.set({"distributed.worker.daemon": False}), pinned(study.threads):
+        count = min(count, len(batch) or 1)
+        cluster = LocalCluster(n_workers=count, threads_per_worker=1, processes=True, memory_limit=0, host="127.0.0.1",
+                               dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL)  # fmt: skip
+        with cluster, Client(cluster) as client:
+            urgency = longest_first(batch)
+            futures: dict = {}
+            for run in batch:  # every run comes after what it needs
+                needs = [futures.get(key) or states[key] for key in run.needs]
+                futures[run.key] = client.submit(execute, run, str(store.folder), needs, key=f"{run.name}-{run.key}", pure=False,
+                                                 priority=urgency[run.key])  # fmt: skip
+            keys = {future.key: key for key, future in futures.items()}
+            for future in as_completed(futures.values()):
+                run = plan.runs[keys[future.key]]
+                try:
+                    yield future.result()
+                except KilledWorker as error:  # also what every run that needed it raises
+                    killed = error.task == future.key
+                    if killed:
+                        message = "its process was killed again and again; is there enough memory?"
+                        store.note_failure(run.key, {"name": run.name, "type": "KilledWorker", "message": message})
+                    state, why = ("failed", f"KilledWorker: {message}") if killed else ("blocked", f"needs {error.task}")
+                    yield ended(run, state, error=why)
+            timing = None if only else timing_of(plan, states)
+            if timing and timing.key not in states:
+                yield client.submit(execute, timing, str(store.folder), pure=False).result()
+
+
+def longest_first(batch: list[Run]) -> dict[str, float]:
+    """Seed by seed, so that an interrupted study is balanced; within a seed, the run with the longest way to go first."""
+    ahead: dict[str, float] = {}
+    for run in reversed(batch):  # every run comes after what it needs
+        ahead.setdefault(run.key, 0)
+        ahead[run.key] += 1 + run.epochs
+        for key in run.needs:
+            ahead[key] = max(ahead.get(key, 0), ahead[run.key])
+    return {run.key: ahead[run.key] - 10_000 * run.parameters["seed"] for run in batch}
