@@ -3,16 +3,20 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
+# Two processes of tests; what shares a cluster or a browser shares a process.
+BY_TWO := -n 2 --dist loadgroup
 # The exact versions that the results were made with; elsewhere the ranges of pyproject.toml.
 LOCK := $(shell $(PYTHON) -c "import platform, sys; print('-c requirements.lock' if sys.version_info[:2] == (3, 11) and \
 	(platform.system(), platform.machine()) == ('Linux', 'x86_64') else '')" 2>/dev/null)
 
-.PHONY: help study test test-slow lab notebooks lint clean
+.PHONY: help study test test-fast test-slow mutants lab notebooks lint clean
 
 help:
 	@echo "make study      environment, then the quick study, then where its report is"
 	@echo "make test       environment, then all tests but the slow ones"
+	@echo "make test-fast  environment, then the tests that take little: a minute"
 	@echo "make test-slow  environment, then the slow tests"
+	@echo "make mutants    environment, then which small changes to the code no test notices"
 	@echo "make lab        environment, then JupyterLab on notebooks/"
 	@echo "make notebooks  build the notebooks from their sources"
 	@echo "make clean      remove the environment (the store of finished runs stays)"
@@ -28,10 +32,16 @@ study: .venv/ready
 	@$(BIN)/reducenet report quick
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(BY_TWO)
+
+test-fast: .venv/ready
+	$(BIN)/python -m pytest $(BY_TWO) -m "not slow and not engine and not long"
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+mutants: .venv/ready
+	$(BIN)/python tests/mutate.py
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/03_scaler_branch.ipynb

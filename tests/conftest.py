@@ -10,6 +10,15 @@ from torch import nn
 from reducenet.nets.seeding import generator
 from reducenet.words import declared, lock
 
+# Files whose tests train, search or draw for seconds each: most of the time of `make test`, which `make test-fast` does without.
+LONG = {"test_depth", "test_depthshrinker", "test_export", "test_page", "test_published", "test_repopt", "test_report", "test_statistics",
+        "test_supernet"}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in LONG:
+            item.add_marker(pytest.mark.long)
 
 
 def once(function):

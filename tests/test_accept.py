@@ -22,7 +22,7 @@ EVERY = {lock.name_of(word): word for kind in KINDS for word in words(kind).valu
 
 
 class World:
-    """A project whose lock knows the source as it is, and has a proof from this machine. Nothing is trained: `numbers` are what a run gives."""
+    """A project whose lock knows the source as it is, with a proof from this machine. Nothing is trained; `changes` are to the numbers."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.changes, self.asked = folder / "ablations", {}, []
@@ -51,7 +51,7 @@ class World:
             yield {"name": f"dataset {name}", "train": self.changes.get(f"dataset {name}", "same")}
         for run in runs:
             self.asked.append(run["name"])
-            numbers = {"train": "same", "count": "same", "measure": "same"}
+            numbers = {"network": "same", "train": "same", "count": "same", "measure": "same"}
             yield {"name": run["name"], **numbers, **self.changes.get(run["name"].split(" ")[0], {})}
 
     def versions(self):
@@ -249,16 +249,23 @@ def test_a_new_word_has_its_source_for_a_version(world):
     assert world.raised() == {"loss kd"}
 
 
-def finished(world, name, seconds, **fingerprints):
-    """A finished run of a study in the store of the project."""
+def finished(world, name, seconds, network="same"):
+    """A finished run of a study in the store of the project, and what it goes on from."""
     file = make(world.folder.parent, TINY, "tiny")
     made, store = plan(file, "cpu"), Store(world.folder / "store")
-    run = made.called(name)
+    for run in map(made.runs.get, made.ancestry(made.called(name).key)):
+        if not store.entry(run.trained).exists():
+            took = seconds if run.name == name else 1000.0
+            folder = store.begin(run.trained)
+            (folder / "net.safetensors").write_bytes(b"")
+            write_result(
+                folder, {"kind": "trained", "key": run.trained, "status": "ok", "network": network, "cost": {"train_seconds": took}}
+            )
+            store.publish(run.trained, folder)
     folder = store.begin(run.key)
     (folder / "correct.npy").write_bytes(b"")
     (folder / "run.ipynb").write_text("{}")
-    prints = dict(train="same", count="same", measure="same") | fingerprints
-    write_result(folder, {"kind": "measured", "key": run.key, "status": "ok", "cost": {"seconds": seconds}, "fingerprints": prints})
+    write_result(folder, {"kind": "measured", "key": run.key, "status": "ok", "cost": {"seconds": 90.0}})
     store.publish(run.key, folder)
 
 
@@ -274,12 +281,12 @@ def test_the_cheapest_finished_run_of_a_changed_word_is_played_again(world, caps
 
 def test_a_finished_run_with_other_numbers_raises_its_word_and_the_price_is_said(world, capsys):
     world.stale("drop_branch")
-    finished(world, "drop/s0", 30.0, train="as it was")
+    finished(world, "drop/s0", 30.0, network="as it was")
     assert accept(False, world.folder) == 1
     said = capsys.readouterr().out
     assert "tiny drop/s0, played again from the store: other numbers" in said
     assert "drop_branch: other numbers in tiny drop/s0" in said
-    assert "tiny: 8 of 12 runs would be trained again" in said  # drop, lora's two and what pays for long, of two seeds
+    assert "tiny: 8 of 12 runs would be trained again, 2 minutes of a core for 1 of them" in said  # of each seed four
     assert accept(True, world.folder) == 0
     assert world.raised() == {"drop_branch"}
 
@@ -287,6 +294,14 @@ def test_a_finished_run_with_other_numbers_raises_its_word_and_the_price_is_said
 def test_runs_that_took_long_are_not_played_again(world):
     world.stale("drop_branch")
     finished(world, "drop/s0", 61.0)
+    assert accept(False, world.folder) == 0
+    assert not [name for name in world.asked if name.startswith("tiny ")]
+
+
+def test_what_was_paid_for_by_others_is_not_played_again(world):
+    """Its epochs rest on what was measured elsewhere."""
+    world.stale("block plain")
+    finished(world, "long/s0", 3.0)
     assert accept(False, world.folder) == 0
     assert not [name for name in world.asked if name.startswith("tiny ")]
 
@@ -304,7 +319,7 @@ def test_the_command_says_yes_or_no(world, monkeypatch):
 def test_a_helper_that_dies_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(StudyError, match="a run could not be played again: 1"):
-        list(accepting._replayed([{"name": "x"}]))
+        list(accepting._replayed([{"name": "x" * 1_000_000}]))
 
 
 @pytest.mark.engine

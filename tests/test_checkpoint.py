@@ -141,6 +141,7 @@ def test_chains_are_spelled_as_in_a_study_file(tmp_path):
     ]
 
 
+@pytest.mark.engine
 def test_equal_networks_are_equal_files(tmp_path):
     """In another process too: safetensors writes several metadata keys in any order."""
     chain = [{"build": {"block": "plain", "width": 4}}]

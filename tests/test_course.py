@@ -1,9 +1,10 @@
 import ipywidgets
 import pytest
 import torch
+from studies import ROOT
 from torch import nn
 
-from reducenet import accuracy, build, drop_branch, load_data, macs, parameters, set_scaler
+from reducenet import accuracy, drop_branch, load_data, macs, parameters, set_scaler
 from reducenet.course import checks, drawing, nets
 from reducenet.course.panels import ScalerPanel
 from reducenet.course.parameters import ParameterError, check
@@ -158,10 +159,19 @@ def test_the_exercise_accepts_the_solution_and_no_wrong_answer():
         assert cause in verdict.text
 
 
-def test_the_pages_own_block_matches_the_articles_names():
-    block = ScalerBlock(4, 8, 2, expansion=2)
-    assert {name for name, _ in block.named_children()} == {"conv3", "bn3", "shortcut", "post", "branch1", "branch2"}
-    assert isinstance(build("plain").stage1[0].branch2, nn.Sequential)
+def test_the_block_that_the_page_derives_is_the_packages(images):
+    """The cell as it stands on the page: same names, so that weights fit, and the same function, with and without the branch."""
+    page = (ROOT / "notebooks" / "src" / "03_scaler_branch.py").read_text()
+    (cell,) = [cell for cell in page.split("# %%") if "class MyBlock" in cell]
+    names = {"nn": nn, "torch": torch}
+    exec(cell, names)
+    theirs, x = ScalerBlock(4, 8, stride=2, expansion=3, scaler=0.7).double(), images(4, 9)
+    mine = names["MyBlock"](4, 8, stride=2, expansion=3, scaler=0.7).double()
+    mine.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(mine(x), theirs(x), rtol=0, atol=1e-12)
+    mine.scaler = 0.0
+    student = drop_branch(nn.Sequential(theirs.eval()))
+    torch.testing.assert_close(mine.eval()(x), student(x), rtol=0, atol=1e-12)
 
 
 def test_recorded_numbers_are_the_rows():

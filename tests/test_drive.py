@@ -216,9 +216,15 @@ def test_threads_and_hashes_are_pinned_while_it_lasts_and_everything_is_as_befor
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     before = dict(os.environ)
-    with pytest.raises(ZeroDivisionError), pinned(3, MORE="x"):
-        inside = dict(os.environ)
-        raise ZeroDivisionError
+    inside = {}
+
+    def run():
+        with pinned(3, MORE="x"):
+            inside.update(os.environ)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run()
     assert {name: inside[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} == dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "3"
     )
@@ -263,7 +269,10 @@ def test_a_run_gets_its_parameters_its_folders_and_a_pinned_environment(tmp_path
 @pytest.mark.parametrize(
     ("error", "found"),
     [
-        (PapermillExecutionError(3, 4, "", "MoveError", "no\n  such move", []), {"type": "MoveError", "message": "no such move", "cell": 3}),
+        (
+            PapermillExecutionError(3, 4, "", "MoveError", "no\n  such move", []),
+            {"type": "MoveError", "message": "no such move", "cell": 3},
+        ),
         (RuntimeError("Kernel\ndied"), {"type": "RuntimeError", "message": "Kernel died", "cell": None}),
         (RuntimeError("x" * 900), {"type": "RuntimeError", "message": "x" * 500, "cell": None}),
     ],
@@ -349,7 +358,9 @@ def test_the_pool_runs_all_with_their_urgency_and_times_last(tmp_path, kernels, 
         "n_workers": 3, "threads_per_worker": 1, "processes": True, "memory_limit": 0,
     }  # fmt: skip
     assert cluster.options["host"] == "127.0.0.1"  # nobody else's business
-    assert all("MALLOC_TRIM_THRESHOLD_" not in environment and environment["OMP_NUM_THREADS"] == "1" for environment in cluster.environments)
+    assert all(
+        "MALLOC_TRIM_THRESHOLD_" not in environment and environment["OMP_NUM_THREADS"] == "1" for environment in cluster.environments
+    )
     assert dict(os.environ) == before
 
 

@@ -11,7 +11,19 @@ from studies import ROOT, make
 
 from reducenet.cli import main
 from reducenet.words import KINDS, add, declared, find, lock, whole, words
-from reducenet.words.lock import Tripped, check, closure, imported, known, name_of, shared_modules, shared_version, source, version, words_of
+from reducenet.words.lock import (
+    Tripped,
+    check,
+    closure,
+    imported,
+    known,
+    name_of,
+    shared_modules,
+    shared_version,
+    source,
+    version,
+    words_of,
+)
 from reducenet.words.meaning import meaning
 
 
@@ -50,9 +62,9 @@ SAME = {
     "the wording of an error": ('"x must be positive, not {x}"', '"not {x}: x must be positive"'),
     "an error over several lines": ('ValueError(f"x must', 'ValueError(\n                f"x must'),
     "other quotes": ('"one"', "'one'"),
-    "lines broken elsewhere": ("[self.factor * x * scale, math.pi, text,", "[\n            self.factor * x * scale,\n            math.pi,\n            text,"),
+    "lines broken elsewhere": ("[self.factor * x * scale, math.pi,", "[\n            self.factor * x * scale,\n            math.pi,"),
     "a comma at the end": ('"one"]', '"one",\n        ]'),
-    "wider indents": ('            raise ValueError(f"x must be positive, not {x}")', '                raise ValueError(f"x must be positive, not {x}")'),
+    "wider indents": ("            raise ValueError", "                raise ValueError"),
 }  # fmt: skip
 OTHER = {
     "a number": ("factor = 2.0", "factor = 2.5"),
@@ -194,10 +206,11 @@ class Copy:
         try:
             check(every())
         except Tripped as error:
-            assert "\n" not in str(error)
-            found = re.fullmatch(r"the source of (.*) has changed; `reducenet accept` plays finished runs again and finds .*", str(error))[1]
-            return set(found.split(", "))
-        return set()
+            said = str(error)
+        else:
+            return set()
+        (found,) = re.findall(r"^the source of (.*) has changed; `reducenet accept` plays finished runs again and finds [^\n]*$", said)
+        return set(found.split(", "))
 
 
 @pytest.fixture
@@ -350,8 +363,10 @@ def test_the_words_of_a_run_are_its_own_and_those_it_names():
 def test_the_projects_lock_knows_the_source_as_it_is(anew):
     """Where this fails, `reducenet accept` is to be run."""
     check(every())
-    entries = known()
-    assert set(entries["words"]) == {name_of(word) for word in every()}
+    entries, names = known(), {name_of(word) for word in every()}
+    assert set(entries["words"]) <= names
+    assert {name for name in names if not name.startswith("dataset ")} <= set(entries["words"])  # not every data set is everywhere
+    assert {"dataset synthetic", "dataset fashion-mini"} <= set(entries["words"])
     assert set(entries["shared"]) == set(lock.SHARED_PARTS)
 
 

@@ -59,6 +59,7 @@ def test_pages_have_their_parts_in_order_and_stay_short(notebook):
             assert not re.search(r"\d+\.\d+ ?%|\d ?%", prose), f"a typed result in: {cell.source[:80]}"
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("notebook", PAGES, ids=lambda path: path.stem)
 def test_pages_run_with_their_parameters(notebook, tmp_path):
     out = tmp_path / "out.ipynb"
@@ -73,6 +74,7 @@ def test_pages_run_with_their_parameters(notebook, tmp_path):
     assert any("<svg" in output.data.get("text/html", "") for output in by_tag["static"].outputs)
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [

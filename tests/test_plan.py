@@ -252,7 +252,9 @@ def test_what_all_runs_share_is_in_all_keys_and_what_measures_only_in_those_of_t
 def test_a_default_that_is_said_is_the_same_run(tmp_path):
     """So that a parameter that is new leaves old keys alone."""
     before = plan(make(tmp_path / "a"), device="cpu")
-    said = TINY.replace("lr = 0.05 }", "lr = 0.05, momentum = 0.9, temperature = 4.0, batch = 128 }").replace("width = 4", "width = 4, depth = 8")
+    said = TINY.replace("lr = 0.05 }", "lr = 0.05, momentum = 0.9, temperature = 4.0, batch = 128 }").replace(
+        "width = 4", "width = 4, depth = 8"
+    )
     after = plan(make(tmp_path / "b", said), device="cpu")
     assert after.study.chains["plain"] == before.study.chains["plain"]
     assert changed(before, after) == set()
@@ -335,7 +337,7 @@ def test_the_words_that_a_plan_uses(tiny):
 
 def test_planning_imports_no_torch():
     code = (
-        "import sys, reducenet; from reducenet.study.plan import plan; from reducenet.study.run import drive, execute; import reducenet.cli; "
+        "import sys, reducenet, reducenet.cli; from reducenet.study.plan import plan; from reducenet.study.run import drive, execute; "
         "plan('ablations/quick.toml', 'cpu'); "
         "print(*[m for m in ('torch', 'pandas', 'scipy', 'papermill', 'distributed') if m in sys.modules])"
     )
@@ -366,7 +368,9 @@ def test_auto_is_the_gpu_where_there_is_one(monkeypatch):
 def test_without_one_auto_is_the_cpu_and_asking_for_it_is_refused(machine, monkeypatch):
     driver(monkeypatch, **machine)
     assert [keys.device(asked) for asked in ("auto", "cpu")] == ["cpu", "cpu"]
-    with pytest.raises(StudyError, match='device "cuda" was asked for, but there is no CUDA device here, or a torch without CUDA; use "cpu"'):
+    with pytest.raises(
+        StudyError, match='device "cuda" was asked for, but there is no CUDA device here, or a torch without CUDA; use "cpu"'
+    ):
         keys.device("cuda")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -107,6 +108,7 @@ def asked(monkeypatch):
     return started
 
 
+@pytest.mark.engine
 def test_a_helper_process_plays_and_its_answer_is_kept(tmp_path, asked, monkeypatch):
     made = plan(make(tmp_path, TINY.replace(TRAINED, 'after = "teacher"\nchain = ["drop_branch", "fold", "fit"]')), device="cpu")
     store = Store(tmp_path / "store")
@@ -129,7 +131,7 @@ def test_another_version_of_a_word_is_asked_about_again(tmp_path, monkeypatch):
     made, store, wanted = plan(make(tmp_path), device="cpu"), Store(tmp_path / "store"), []
     key = previews.keys.key
     monkeypatch.setattr(previews.keys, "key", lambda **parts: wanted.append(key(**parts)) or wanted[-1])
-    monkeypatch.setattr(previews.subprocess, "Popen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
 
     def asks():
         with pytest.raises(TypeError):
@@ -165,3 +167,12 @@ def test_a_helper_that_dies_is_one_line_and_nothing_is_kept(tmp_path, monkeypatc
     with pytest.raises(StudyError, match=r"tiny\.toml: its chains could not be played in miniature: MemoryError: no room"):
         list(previews.refusals(made, store))
     assert not (store.folder / "_played").exists()
+
+
+def test_a_helper_that_dies_before_it_is_asked_is_one_line_too(tmp_path, monkeypatch):
+    made, store = plan(make(tmp_path), device="cpu"), Store(tmp_path / "store")
+    made.study.chains["plain"].append({"freeze": {"parts": ["x" * 1_000_000]}})
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(previews, "words_used", lambda plan: [])
+    with pytest.raises(StudyError, match=r"tiny\.toml: its chains could not be played in miniature: 1"):
+        list(previews.refusals(made, store))

@@ -4,6 +4,7 @@ import inspect
 import linecache
 import subprocess
 import sys
+import textwrap
 import tomllib
 import types
 
@@ -18,7 +19,21 @@ from reducenet.moves import side
 from reducenet.nets.blocks import PlainBlock
 from reducenet.study.read import read
 from reducenet.words import (
-    KINDS, REQUIRED, MoveError, add, arms_named, caption, find, function, others, perform, said, split, used, whole, words,
+    KINDS,
+    REQUIRED,
+    MoveError,
+    add,
+    arms_named,
+    caption,
+    find,
+    function,
+    others,
+    perform,
+    said,
+    split,
+    used,
+    whole,
+    words,
 )  # fmt: skip
 from reducenet.words.declared import SUPPLIED
 from reducenet.words.grammar import example_of, first_sentence, kind_of, show
@@ -68,7 +83,9 @@ def test_every_word_stands_in_the_study_that_accept_plays():
     found = {(word.kind, word.name) for chain in chains for move in chain for word in used(move)}
     assert found == {(word.kind, word.name) for word in EVERY if word.kind != "dataset"}
     for width in (4, 8):
-        widths = {move["build"]["width"] for chain in read(WORDS, build={"width": width}).chains.values() for move in chain if "build" in move}
+        widths = {
+            move["build"]["width"] for chain in read(WORDS, build={"width": width}).chains.values() for move in chain if "build" in move
+        }
         assert widths == {width}
 
 
@@ -375,12 +392,18 @@ def test_a_file_from_outside_adds_its_words(tmp_path, anew):
         ('from reducenet.words import loss\n@loss("kd")\ndef mine(): ...\n', "'kd' is a word already"),
         ("from reducenet.words import move\n@move\ndef mine(net, by): ...\n", "mine: the parameter 'by' has no type; types: Above0"),
         ("from reducenet.words import move\n@move\ndef mine(net, *, by): ...\n", "mine: the parameter 'by' has no type; types: Above0"),
-        ("from math import pi\nfrom reducenet.words import Above0, move\n@move\ndef mine(net, by: Above0 = pi): ...\n",
-         "mine: 'pi' cannot be read without running the file: name 'pi' is not defined"),
-        ("from reducenet.words import move\n@move(refuse=lambda: None)\ndef mine(net): ...\n",
-         "mine: refuse must be a function of the same file, not 'lambda: None'"),
-        ("from elsewhere import rule\nfrom reducenet.words import move\n@move(refuse=rule)\ndef mine(net): ...\n",
-         "mine: refuse must be a function of the same file, not 'rule'"),
+        (
+            "from math import pi\nfrom reducenet.words import Above0, move\n@move\ndef mine(net, by: Above0 = pi): ...\n",
+            "mine: 'pi' cannot be read without running the file: name 'pi' is not defined",
+        ),
+        (
+            "from reducenet.words import move\n@move(refuse=lambda: None)\ndef mine(net): ...\n",
+            "mine: refuse must be a function of the same file, not 'lambda: None'",
+        ),
+        (
+            "from elsewhere import rule\nfrom reducenet.words import move\n@move(refuse=rule)\ndef mine(net): ...\n",
+            "mine: refuse must be a function of the same file, not 'rule'",
+        ),
         ("from reducenet.words import (\n", "cannot be read as Python: '(' was never closed (line 1)"),
     ],
 )
@@ -439,7 +462,13 @@ def test_a_cell_may_name_what_other_cells_have_given(anew):
 
 
 def test_a_block_in_a_cell_is_a_block(anew, monkeypatch):
-    cell = "from reducenet.words import Share, block\nfrom reducenet.nets.blocks import PlainBlock\n@block('fainter')\nclass Fainter(PlainBlock):\n    'F.'\n"
+    cell = textwrap.dedent("""
+        from reducenet.words import Share, block
+        from reducenet.nets.blocks import PlainBlock
+        @block("fainter")
+        class Fainter(PlainBlock):
+            "F."
+        """)
     linecache.cache["<cell 9>"] = (len(cell), None, cell.splitlines(keepends=True), "<cell 9>")
     main_ = types.ModuleType("a_notebook")  # as IPython's: without a file
     monkeypatch.setitem(sys.modules, "a_notebook", main_)

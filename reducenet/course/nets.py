@@ -32,5 +32,5 @@ if __name__ == "__main__":
     made = plan("ablations/expansion.toml")
     FOLDER.mkdir(exist_ok=True)
     for expansion in EXPANSIONS:
-        file = Path("ablations/store") / made.ends[f"e{expansion}", 0] / "net.safetensors"
+        file = Path("ablations/store") / made.runs[made.ends[f"e{expansion}", 0]].trained / "net.safetensors"
         print(shutil.copy(file, FOLDER / f"teacher-e{expansion}.safetensors"), f"{file.stat().st_size / 1e3:.0f} kB")

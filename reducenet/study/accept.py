@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reducenet.store import Store, whole
 from reducenet.study import key as keys
+from reducenet.study.aside import answers
 from reducenet.study.plan import Plan, Run, plan
 from reducenet.study.read import StudyError
 from reducenet.words import KINDS, Word, added, lock, words
@@ -133,18 +134,10 @@ def _asked(run: Run, upstream: dict[str, str] | None = None) -> dict:
 
 
 def _replayed(runs: list[dict], datasets: list[str] = ()) -> Iterator[dict]:
-    """Each run's name and fingerprints, as a helper process plays it; those of data sets too, as far as they are here."""
-    if not runs and not datasets:
-        return
-    with subprocess.Popen([sys.executable, "-m", "reducenet.play.replay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as helper:  # fmt: skip
-        json.dump({"runs": runs, "datasets": datasets, "own_words": added()}, helper.stdin)
-        helper.stdin.close()
-        for line in helper.stdout:
-            yield json.loads(line)
-        said = helper.stderr.read().strip().splitlines()
-    if helper.returncode:
-        raise StudyError(f"a run could not be played again: {said[-1] if said else helper.returncode}")
+    """Each run's name and fingerprints, as another process plays it; those of data sets too, as far as they are here."""
+    if runs or datasets:
+        asked = {"runs": runs, "datasets": datasets, "own_words": added()}
+        yield from answers("reducenet.play.replay", asked, "a run could not be played again")
 
 
 def _studies(folder: Path) -> Iterator[Plan]:

@@ -36,7 +36,9 @@ def trained(moves: list[dict], data: str, numerics: dict, *, paid_by: list[str],
 def measured(trained: str, notebook: Path) -> str:
     """The key of what is measured on a trained network, and shown of it."""
     versions = {part: lock.shared_version(part) for part in ("count", "measure")}
-    return key(trained=trained, versions=versions, shown=notebook_code(notebook), look=lock.hash_of("reducenet.play.show", "reducenet.style"))
+    return key(
+        trained=trained, versions=versions, shown=notebook_code(notebook), look=lock.hash_of("reducenet.play.show", "reducenet.style")
+    )
 
 
 def timed(arms: dict[str, str], numerics: dict, notebook: Path) -> str:

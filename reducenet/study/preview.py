@@ -4,14 +4,12 @@ The answer is kept beside the store, by chains, data and versions, so the next `
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 from reducenet.data import sources
 from reducenet.store import Store, whole
 from reducenet.study import key as keys
+from reducenet.study.aside import answers
 from reducenet.study.plan import Plan, words_used
 from reducenet.study.read import StudyError
 from reducenet.words import added, lock
@@ -27,18 +25,10 @@ def refusals(plan: Plan, store: Store) -> Iterator[str]:
         yield from json.loads(kept.read_text(encoding="utf-8"))
         return
     found = []
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen([sys.executable, "-m", "reducenet.play.preview"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, env=environment) as helper:  # fmt: skip
-        json.dump(asked, helper.stdin)
-        helper.stdin.close()
-        for line in helper.stdout:
-            refused = json.loads(line)
-            found.append(f"arms.{refused['arm']}: {refused['why']}")
-            yield found[-1]
-        said = helper.stderr.read().strip().splitlines()
-    if helper.returncode:
-        raise StudyError(f"{plan.path}: its chains could not be played in miniature: {said[-1] if said else helper.returncode}")
+    trouble = f"{plan.path}: its chains could not be played in miniature"
+    for refused in answers("reducenet.play.preview", asked, trouble, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES=""):
+        found.append(f"arms.{refused['arm']}: {refused['why']}")
+        yield found[-1]
     kept.parent.mkdir(parents=True, exist_ok=True)
     with whole(kept) as partial:
         partial.write_text(json.dumps(found), encoding="utf-8")
