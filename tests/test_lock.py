@@ -1,10 +1,13 @@
 """Versions and the trip-wire: what changes a number is noticed, in whatever form it is reached, and what changes none is not."""
 
 import ast
+import glob
 import json
 import re
 import shutil
+import subprocess
 import textwrap
+from pathlib import Path
 
 import pytest
 from studies import ROOT, make
@@ -108,6 +111,34 @@ def test_the_order_of_statements_counts_and_an_empty_source_means_nothing():
     assert meaning("") == meaning("# nothing\n") == ""
     assert meaning("x = (1,)\n") != meaning("x = (1)\n")
     assert meaning("ä = 'ü'  # é\n'''doc'''\n") == meaning("ä = \"ü\"\n'''doc'''\n")
+
+
+# Other Pythons of this machine, as far as they are found.
+PYTHONS = [python for minor in range(12, 16) for python in (shutil.which(f"python3.{minor}"), *glob.glob(
+    str(Path.home() / f".pyenv/versions/3.{minor}.*/bin/python3"))) if python and "shims" not in python]  # fmt: skip
+F_STRINGS = '''
+def f(x, width=3):
+    """Doc."""
+    if x is None:
+        raise ValueError(f"no {x!r}: {x}")
+    return f"{x:{width}} and {{x}} {f'{x}' + 'y'}" f'{x}' + rf"\\d{x}" "plain", f"""{x}
+    and more"""
+'''
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_source_means_the_same_under_every_python(python, tmp_path):
+    """From 3.12 on an f-string is several tokens; a lock that one Python wrote must not trip another."""
+    (tmp_path / "f_strings.py").write_text(F_STRINGS)
+    files = [str(tmp_path / "f_strings.py"), *map(str, sorted((ROOT / "reducenet").glob("[mw]*/*.py")))]
+    code = (
+        "import sys, types; path, *files = sys.argv[1:]; m = types.ModuleType('m'); exec(open(path, encoding='utf-8').read(), vars(m)); "
+        "[sys.stdout.write(m.meaning(open(file, encoding='utf-8').read()) + chr(0)) for file in files]"
+    )
+    command = [python, "-X", "utf8", "-I", "-c", code, str(ROOT / "reducenet" / "words" / "meaning.py"), *files]
+    said = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+    for file, theirs in zip(files, said.split(chr(0)), strict=False):
+        assert theirs == meaning(Path(file).read_text(encoding="utf-8")), file
 
 
 # ---- what a source imports

@@ -202,7 +202,7 @@ def test_numerics_are_in_the_keys_of_all_that_is_trained(what, tmp_path, monkeyp
 def test_numerics_are_device_threads_and_torchs_minor_version(monkeypatch):
     version = importlib.metadata.version
     assert keys.numerics("cpu", 3) == {"device": "cpu", "threads": 3, "torch": ".".join(version("torch").split(".")[:2])}
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.99.1+cu130" if name == "torch" else version(name))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.99.1+rocm6.4" if name == "torch" else version(name))
     assert keys.numerics("cpu", 1)["torch"] == "2.99"
 
 

@@ -141,6 +141,12 @@ def test_arms_that_need_each_other_are_a_circle_however_they_need(tmp_path):
         read(make(tmp_path, around))
 
 
+def test_a_study_has_an_arm(tmp_path):
+    file = make(tmp_path, TINY.split("[arms.teacher]")[0] + "[arms]\n")
+    with pytest.raises(StudyError, match="arms: Dictionary should have at least 1 item after validation, not 0$"):
+        read(file)
+
+
 def test_a_missing_file_names_those_that_exist(monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(StudyError, match=r"ablations/quik\.toml: no such study file; there are: .*ablations/quick\.toml"):

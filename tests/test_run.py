@@ -333,7 +333,12 @@ chain = [{ build = "lambda" }, "fit"]
 
 [arms.mask]
 after = "wide"
-chain = [{ search_mask = { keep = 1, by = "random" } }, { recalibrate = { images = 100, batch = 100 } }, { fit = { loss = "kd", teacher = "wide" } }, "fuse"]
+chain = [
+    { search_mask = { keep = 1, by = "random" } },
+    { recalibrate = { images = 100, batch = 100 } },
+    { fit = { loss = "kd", teacher = "wide" } },
+    "fuse",
+]
 """
 
 

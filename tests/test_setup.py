@@ -63,7 +63,7 @@ def test_no_file_is_two_ideas():
 # What each room may know of besides itself, from the ground up.
 ROOMS = {"algebra": (), "words": (), "store": (), "style": (), "nets": ("algebra", "words")}
 ROOMS |= {"data": (*ROOMS["nets"], "nets", "store"), "moves": (*ROOMS["nets"], "nets")}
-ROOMS |= {"learn": (*ROOMS["data"], "data")}
+ROOMS |= {"learn": (*ROOMS["data"], "data", "moves")}
 ROOMS |= {"deploy": (*ROOMS["learn"], "learn", "moves")}
 ROOMS |= {"methods": (*ROOMS["deploy"], "deploy")}
 ROOMS |= {"play": (*ROOMS["methods"], "methods", "style")}

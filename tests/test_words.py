@@ -8,6 +8,7 @@ import textwrap
 import tomllib
 import types
 
+import numpy as np
 import pytest
 import torch
 from studies import ROOT, make
@@ -29,6 +30,7 @@ from reducenet.words import (
     function,
     others,
     perform,
+    place,
     said,
     split,
     used,
@@ -225,6 +227,7 @@ def test_a_caption_says_what_differs_from_the_defaults(tmp_path):
         "freeze(parts all) → attach(expansion 2) → fit(epochs 1, loss kd, lr 0.05, teacher teacher) → fold"
     )
     assert caption([whole({"freeze": ["conv3", "classifier"]})]) == "freeze(parts conv3, classifier)"
+    assert caption([whole({"freeze": "größe.*"})]) == "freeze(parts größe.*)"
     assert caption([whole({"narrow": [1, 2, 1]})]) == "narrow(expansion 1, 2, 1)"
 
 
@@ -323,6 +326,32 @@ def test_a_python_call_hands_over_networks_functions_classes_and_tuples():
         drop_branch(NET, deep=3)
     with pytest.raises(MoveError, match="epochs must be at least 1"):  # a loss of one's own reads none of the others' parameters
         fit(NET, None, epochs=0, loss=lambda net, x, y: None)
+
+
+def test_a_python_call_may_hand_over_numbers_of_numpy():
+    assert build("plain", width=np.int64(4)).stem[0].out_channels == 4
+    assert function(find("sentence", "narrow"))(build("scaler", width=4), [np.int64(1), 2, np.int64(1)])
+    with pytest.raises(MoveError, match="build: width must be at least 1, not 0"):
+        build("plain", width=np.int64(0))
+    with pytest.raises(MoveError, match=r"build: width must be a whole number, not array\(\[4\]\)"):
+        build("plain", width=np.array([4]))
+
+
+@pytest.mark.parametrize("between", ["str", "dict", "int", "float", "bool", "constrained-int", "constrained-float", "list[int]"])
+def test_a_place_is_said_without_pydantics_names(between):
+    assert place({"loc": ("arms", "a", between, "chain", 0)}) == "arms.a.chain.0"
+
+
+def test_of_several_things_that_a_value_might_be_the_closest_complains():
+    for given, message in (
+        ({"freeze": 3}, "freeze: parts must be a text or a list, not 3"),
+        ({"freeze": ["all", 3]}, "freeze: parts.1 must be a text, not 3"),
+        ({"narrow": [1, 2.5]}, "narrow: expansion.1 must be a whole number, not 2.5"),
+        ({"prune": {"macs": "few"}}, "prune: macs must be a whole number or a number, not 'few'"),
+    ):
+        with pytest.raises(MoveError) as error:
+            whole(given)
+        assert str(error.value) == message
 
 
 def test_the_word_of_another_kind_is_no_word_here():
