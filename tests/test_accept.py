@@ -285,6 +285,7 @@ def test_a_finished_run_with_other_numbers_raises_its_word_and_the_price_is_said
     assert accept(False, world.folder) == 1
     said = capsys.readouterr().out
     assert "tiny drop/s0, played again from the store: other numbers" in said
+    assert "\nwords: " not in said  # that study is played, not kept
     assert "drop_branch: other numbers in tiny drop/s0" in said
     assert "tiny: 8 of 12 runs would be trained again, 2 minutes of a core for 1 of them" in said  # of each seed four
     assert accept(True, world.folder) == 0

@@ -132,6 +132,15 @@ def test_tickets_are_replicates_of_their_own_and_all_are_paid_for(tmp_path):
     assert (best.parameters["after"], best.parameters["teacher"]) == ("", "")
 
 
+def test_tickets_are_in_the_key_of_what_chooses_between_them(tmp_path):
+    """The name of their arm is not."""
+    before = plan(make(tmp_path / "a", TICKETS), device="cpu")
+    other = plan(make(tmp_path / "b", TICKETS.replace('best_of = { arm = "plain"', 'best_of = { arm = "teacher"')), device="cpu")
+    assert changed(before, other) == changed(before, other, trained) == {"best"}
+    longer = TICKETS.replace('chain = [{ build = "plain" }, "fit"]', 'chain = [{ build = "plain" }, { fit = 2 }]')
+    assert changed(before, plan(make(tmp_path / "c", longer), device="cpu"), trained) == {"plain", "best"}
+
+
 def test_one_run_has_one_teacher(tmp_path):
     two = TINY.replace('"drop_branch"]', '"drop_branch", { ridge = "plain" }, { fit = { loss = "kd", teacher = "teacher" } }]')
     with pytest.raises(StudyError, match="arms.drop: one run has one teacher, not plain and teacher; put a fit between them"):
@@ -181,8 +190,16 @@ def test_no_two_seeds_share_a_key(tiny):
     assert len({run.trained for run in tiny.runs.values()}) == len(tiny.runs) == len({run.key for run in tiny.runs.values()})
 
 
-def test_a_place_in_the_chain_is_in_the_key():
+def test_a_place_in_the_chain_is_in_the_key(tmp_path, monkeypatch):
     """The second fit of a sentence sees other views than the first."""
+    asked, made_key = [], keys.trained
+    monkeypatch.setattr(
+        keys, "trained", lambda moves, *given, **more: asked.append((moves, more["nth_fit"])) or made_key(moves, *given, **more)
+    )
+    made = plan(make(tmp_path), device="cpu")
+    assert {(run.name, nth) for run in made.runs.values() for moves, nth in asked if moves == run.parameters["moves"]} == {
+        (run.name, run.parameters["nth_fit"]) for run in made.runs.values()
+    }
     numerics = keys.numerics("cpu", 1)
     same = dict(paid_by=[], seed=0, after="", teacher="", tickets=[])
     one, two = (keys.trained([{"fit": {"epochs": 1}}], "synthetic", numerics, nth_fit=nth, **same) for nth in (0, 1))
@@ -347,9 +364,9 @@ def test_planning_imports_no_torch():
 
 def driver(monkeypatch, there, version="2.14.1+cu130", hidden=None):
     """A machine with or without NVIDIA's driver."""
-    monkeypatch.setattr(Path, "exists", lambda self: there)
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([Path("/dev/nvidia0")] * there))
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(Path, "exists", lambda self: there and str(self) == "/proc/driver/nvidia/version")
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([Path("/dev/nvidia0")] * (there and str(self) == "/dev")))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"torch": version}[name])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)

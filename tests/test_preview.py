@@ -126,12 +126,32 @@ def test_a_helper_process_plays_and_its_answer_is_kept(tmp_path, asked, monkeypa
     assert json.loads(kept.read_text()) == first
 
 
+def test_an_answer_is_kept_beside_the_store(tmp_path, monkeypatch):
+    """Line by line as it comes, and not asked for again; none is an answer too."""
+    made, store, asked = plan(make(tmp_path), device="cpu"), Store(tmp_path / "store"), []
+    lines = [{"arm": "drop", "why": "fold: no"}, {"arm": "lora", "why": "fit: no"}]
+    monkeypatch.setattr(previews, "answers", lambda *given, **more: asked.append((given, more)) or iter(lines))
+    first = previews.refusals(made, store)
+    assert next(first) == "arms.drop: fold: no"
+    assert not (store.folder / "_played").exists()
+    assert list(first) == ["arms.lora: fit: no"]
+    assert list(previews.refusals(made, store)) == ["arms.drop: fold: no", "arms.lora: fit: no"]
+    ((given, more),) = asked
+    assert given[0] == "reducenet.play.preview"
+    assert given[1] == {"chains": made.study.chains, "data": "synthetic", "own_words": []}
+    assert more == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    lines.clear()
+    other = plan(make(tmp_path, TINY.replace("lr = 0.05", "lr = 0.1")), device="cpu")
+    assert list(previews.refusals(other, store)) == list(previews.refusals(other, store)) == []
+    assert len(asked) == 2
+
+
 def test_another_version_of_a_word_is_asked_about_again(tmp_path, monkeypatch):
     """So is another chain, and other images; the answer itself is not looked at here."""
     made, store, wanted = plan(make(tmp_path), device="cpu"), Store(tmp_path / "store"), []
     key = previews.keys.key
     monkeypatch.setattr(previews.keys, "key", lambda **parts: wanted.append(key(**parts)) or wanted[-1])
-    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(previews, "answers", None)
 
     def asks():
         with pytest.raises(TypeError):
@@ -140,14 +160,14 @@ def test_another_version_of_a_word_is_asked_about_again(tmp_path, monkeypatch):
 
     asked = []
     asks()
-    for target, name in ((lock, "version"), (lock, "shared_version"), (previews.sources, "fingerprint")):
+    for target, name in ((lock, "version"), (lock, "shared_version"), (lock, "hash_of"), (previews.sources, "fingerprint")):
         with monkeypatch.context() as patched:
             real = getattr(target, name)
             patched.setattr(target, name, lambda what, real=real: real(what) + "!")
             asks()
     made = plan(make(tmp_path, TINY.replace("lr = 0.05", "lr = 0.1")), device="cpu")
     asks()
-    assert len(set(asked)) == 5
+    assert len(set(asked)) == 6
 
 
 def test_several_refusals_are_counted_and_none_is_no_trouble(tmp_path, monkeypatch):

@@ -18,6 +18,13 @@ def test_chains_are_whole_and_written_out(tmp_path):
     assert study.label("drop") == "drop"
 
 
+def test_what_a_study_does_not_say(tmp_path):
+    short = 'title = "t"\ndata = "synthetic"\n[compare]\nbaseline = "a"\n[arms.a]\nchain = ["build"]\n'
+    study = read(make(tmp_path, short))
+    assert (study.seeds, study.first_seed, study.threads, study.device, study.question, study.notes) == (5, 0, 1, "auto", "", [])
+    assert (study.compare.margin, study.compare.on, study.compare.also, study.defaults) == (0.5, "test", [], {"build": {}, "fit": {}})
+
+
 def test_replicates_start_where_the_study_says(tmp_path):
     assert list(read(make(tmp_path, TINY.replace("seeds = 2", "seeds = 2\nfirst_seed = 7"))).replicates) == [7, 8]
 
@@ -149,7 +156,12 @@ def test_a_study_has_an_arm(tmp_path):
 
 def test_a_missing_file_names_those_that_exist(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(StudyError, match=r"ablations/quik\.toml: no such study file; there are: .*ablations/quick\.toml"):
+    with pytest.raises(
+        StudyError, match=r"ablations/quik\.toml: no such study file; there are: .*expansion\.toml, ablations/methods\.toml, "
+    ):
+        read("ablations/quik.toml")
+    monkeypatch.chdir(ROOT / "tests")
+    with pytest.raises(StudyError, match="no such study file; there are: none in ablations/"):
         read("ablations/quik.toml")
 
 

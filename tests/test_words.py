@@ -13,6 +13,7 @@ import pytest
 import torch
 from studies import ROOT, make
 
+import reducenet
 from reducenet import build, drop_branch, fit, freeze
 from reducenet import words as grammar
 from reducenet.cli import main
@@ -38,6 +39,7 @@ from reducenet.words import (
     words,
 )  # fmt: skip
 from reducenet.words.declared import SUPPLIED
+from reducenet.words.face import homes
 from reducenet.words.grammar import example_of, first_sentence, kind_of, show
 
 EVERY = [word for kind in KINDS for word in words(kind).values()]
@@ -71,6 +73,17 @@ def test_the_words_are_all_there():
     assert words("tune", "search").keys() == words("tune").keys() | words("search").keys()
     assert list(words("tune", "search"))[:2] == list(words("tune"))
     assert words() == {name: word for kind in ("build", "choice", "fit", "move", "search", "tune") for name, word in words(kind).items()}
+
+
+def test_every_public_name_leads_to_what_it_names():
+    for name, module in homes().items():
+        made = getattr(reducenet, name)
+        assert made is getattr(sys.modules[module], "load" if name == "load_data" else name), name
+        assert name in dir(reducenet)
+    for word in [word for word in EVERY if word.kind not in ("block", "dataset")]:
+        assert getattr(reducenet, word.function) is function(word)
+    public = "LambdaReLU ReduceNet ScalerBlock fold_bn merge repair fuse_report to_onnx slide MoveError perform DivergedError accuracy"
+    assert {*public.split(), "parameters", "macs", "latency", "DataError", "load_data", "save", "load"} <= set(homes())
 
 
 def test_reading_the_words_imports_no_torch():

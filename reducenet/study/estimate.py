@@ -30,7 +30,7 @@ def published(plan: Plan) -> dict[str, float]:
         return {}
     rates: dict[str, list[float]] = {}
     for row, count in epochs.items():
-        if count and seconds.get(row):
+        if float(count or 0) and seconds.get(row):
             rates.setdefault(row[0], []).append(float(seconds[row]) / float(count))
     return {arm: sum(rate) / len(rate) for arm, rate in rates.items()}
 

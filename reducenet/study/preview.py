@@ -19,7 +19,8 @@ def refusals(plan: Plan, store: Store) -> Iterator[str]:
     """A line for each arm whose chain cannot be played, as it is found: `arms.twice: drop_branch: no block has a branch1 ...`."""
     versions = {lock.name_of(word): lock.version(word) for word in words_used(plan)}
     asked = {"chains": plan.study.chains, "data": plan.study.data, "own_words": added()}
-    key = keys.key(**asked, versions=versions, shared=lock.shared_version("train"), images=sources.fingerprint(plan.study.data))
+    key = keys.key(**asked, versions=versions, shared=lock.shared_version("train"), images=sources.fingerprint(plan.study.data),
+                   player=lock.hash_of("reducenet.play.preview"))  # fmt: skip
     kept = store.folder / "_played" / f"{key}.json"
     if kept.is_file():
         yield from json.loads(kept.read_text(encoding="utf-8"))
