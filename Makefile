@@ -3,8 +3,8 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
-# Two processes of tests; what shares a cluster or a browser shares a process.
-BY_TWO := -n 2 --dist loadgroup
+# Two processes of tests, each with files of its own: what tests of a file share, as a finished study or a browser, is made once.
+BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # The exact versions that the results were made with; elsewhere the ranges of pyproject.toml.
 LOCK := $(shell $(PYTHON) -c "import platform, sys; print('-c requirements.lock' if sys.version_info[:2] == (3, 11) and \
 	(platform.system(), platform.machine()) == ('Linux', 'x86_64') else '')" 2>/dev/null)

@@ -10,9 +10,14 @@ from torch import nn
 from reducenet.nets.seeding import generator
 from reducenet.words import declared, lock
 
-# Files whose tests train, search or draw for seconds each: most of the time of `make test`, which `make test-fast` does without.
-LONG = {"test_depth", "test_depthshrinker", "test_export", "test_page", "test_published", "test_repopt", "test_report", "test_statistics",
-        "test_supernet"}  # fmt: skip
+# Files whose tests train, search, draw or try thousands of cases: most of the time of `make test`, which `make test-fast` does without.
+LONG = {"test_algebra", "test_borders", "test_course", "test_depth", "test_depthshrinker", "test_export", "test_page", "test_pruning",
+        "test_published", "test_repopt", "test_report", "test_statistics", "test_supernet"}  # fmt: skip
+
+
+def pytest_ignore_collect(collection_path, config):
+    """What will not run need not be imported."""
+    return True if collection_path.stem in LONG and "not long" in config.option.markexpr else None
 
 
 def pytest_collection_modifyitems(items):

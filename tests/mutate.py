@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = {
     "words/word": "words read", "words/declared": "words own_words", "words/sentence": "words plan read", "words/lock": "lock plan",
     "words/meaning": "lock", "words/grammar": "words", "words/face": "lock words", "study/read": "read words plan",
-    "study/plan": "plan drive", "study/key": "plan cli", "study/preview": "preview cli", "study/aside": "preview accept",
+    "study/plan": "plan drive", "study/key": "plan cli", "study/preview": "preview cli", "study/aside": "aside",
     "study/accept": "accept", "study/run/execute": "drive run", "study/run/drive": "drive run", "store": "store drive",
     "study/run/progress": "progress", "study/estimate": "progress cli", "study/overview": "cli drive",
     "play/piece": "piece", "play/play": "play piece", "play/preview": "preview", "play/checkpoint": "checkpoint piece", "cli": "cli",

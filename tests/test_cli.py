@@ -6,7 +6,7 @@ import pytest
 from studies import ROOT, TINY, make
 
 from reducenet.cli import main
-from reducenet.store import Store
+from reducenet.store import Store, write_result
 from reducenet.study.plan import plan
 from reducenet.study.run import drive
 from reducenet.words import lock
@@ -103,7 +103,9 @@ def test_plan_says_each_arm_as_a_sentence_and_what_is_to_do(tmp_path, capsys, mo
     monkeypatch.setattr("reducenet.study.preview.refusals", lambda planned, store: iter(()))
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["plan", str(make(tmp_path)), "--device", "cpu"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr().out
+    assert all(column in printed.splitlines()[2] for column in ("arm", "moves", "own runs", "to do"))
+    said = " ".join(printed.split())
     assert "build(block scaler, expansion 2) → fit → drop_branch" in said
     assert "2 seeds · synthetic · cpu, 1 thread · 13 runs with the one that times the arms · 13 to do" in said
 
@@ -182,9 +184,16 @@ def test_a_study_may_be_called_by_its_name(monkeypatch, capsys):
 def test_status_says_what_became_of_each_run(tmp_path, capsys):
     file = make(tmp_path)
     made, store = plan(file, device="cpu"), Store(file.parent / "store")
-    store.note_failure(made.called("plain/s0").key, {"type": "MoveError", "message": "no"})
+    store.note_failure(made.called("plain/s0").key, {"type": "MoveError", "message": "[/x] no"})
     store.begin(made.called("plain/s1").key)
+    for name, state in (("teacher/s0", "ok"), ("teacher/s1", "diverged")):
+        folder = store.begin(made.called(name).key)
+        for part in ("run.ipynb", "correct.npy"):
+            (folder / part).write_text("")
+        write_result(folder, {"kind": "measured", "key": made.called(name).key, "status": state})
+        store.publish(made.called(name).key, folder)
     assert main(["status", str(file), "--device", "cpu"]) == 1
     said = capsys.readouterr().out
-    assert said.startswith("tiny: 1 running, 1 failed, 11 left\n")
-    assert f"plain/s0: MoveError: no; see {store.failed(made.called('plain/s0').key) / 'run.ipynb'}" in said
+    assert said.startswith("tiny: 1 done, 1 running, 4 diverged, 1 failed, 6 left\n")  # and what goes on from the teacher
+    assert said.count("its training diverged; see") == 1
+    assert f"plain/s0: MoveError: [/x] no; see {store.failed(made.called('plain/s0').key) / 'run.ipynb'}" in said

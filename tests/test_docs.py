@@ -74,6 +74,7 @@ def test_the_study_file_in_readme_is_in_the_quick_study():
             assert content.items() <= quick["arms"][arm].items()
 
 
+@pytest.mark.long
 def test_the_python_in_readme_runs(tmp_path, monkeypatch):
     """With fewer images and one epoch in place of three."""
     monkeypatch.chdir(tmp_path)

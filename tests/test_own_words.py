@@ -1,7 +1,6 @@
 """A move, a loss, a block, a data set of one's own is one file; a word in a cell of a notebook is one too."""
 
 import copy
-import csv
 import json
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from reducenet.play.piece import play_piece
 from reducenet.store import Store
 from reducenet.study.plan import plan
 from reducenet.study.read import StudyError, read
+from reducenet.study.report.rows import collect
 from reducenet.study.run import execute
 from reducenet.words import MoveError, add, find, function, lock, whole
 
@@ -120,10 +120,9 @@ def my_words(tmp_path, monkeypatch, anew):
 def check_rows(file):
     """Every arm is what calls in Python give."""
     made, store, images = plan(file, device="cpu"), Store(file.parent / "store"), load("stripes")
-    with open(file.parents[1] / "reports" / "mine" / "results.csv", newline="") as rows:
-        found = {row["arm"]: row for row in csv.DictReader(rows)}
-    assert {arm: row["status"] for arm, row in found.items()} == dict.fromkeys(("plain", "faint", "squared", "shrunk"), "ok")
-    assert {row["test_images"] for row in found.values()} == {"64"}
+    found = {row.arm: row for row in collect(made, store)[0]}
+    assert {arm: row.status for arm, row in found.items()} == dict.fromkeys(("plain", "faint", "squared", "shrunk"), "ok")
+    assert {row.test_images for row in found.values()} == {64}
     size, quiet = dict(width=4, num_classes=2), dict(epochs=1, lr=0.05, device="cpu", progress=False)
     plain = fit(build("plain", **size), images, **quiet).net
     by_hand = {
@@ -133,7 +132,7 @@ def check_rows(file):
         "shrunk": function(find("sentence", "shrink"))(plain, 0.25),
     }
     for arm, net in by_hand.items():
-        assert found[arm]["network"] == checkpoint.digest(net), arm
+        assert found[arm].network == checkpoint.digest(net), arm
         kept = checkpoint.load(store.entry(made.runs[made.ends[arm, 0]].trained) / "net.safetensors")
         assert checkpoint.digest(kept) == checkpoint.digest(net)
 
@@ -148,15 +147,15 @@ def test_a_study_with_words_of_ones_own_is_planned_run_and_reported(my_words, tm
     assert main(["run", str(file), *options, "--serial"]) == 0
     anew()
     assert main(["report", str(file), *options]) == 0
+    assert (file.parents[1] / "reports" / "mine" / "results.csv").read_text().count(",ok,") == 4
     check_rows(file)
 
 
 def test_the_same_in_this_process(my_words, tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "_papermill", here)
     monkeypatch.setattr("reducenet.study.preview.check", lambda made, store: None)
-    file, options = make(tmp_path, STUDY, "mine"), ["--device", "cpu", "--words", str(my_words)]
-    assert main(["run", str(file), *options, "--serial"]) == 0
-    assert main(["report", str(file), *options]) == 0
+    file = make(tmp_path, STUDY, "mine")
+    assert main(["run", str(file), "--device", "cpu", "--words", str(my_words), "--serial"]) == 0
     check_rows(file)
 
 

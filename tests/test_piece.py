@@ -13,7 +13,7 @@ from reducenet.data import tensors
 from reducenet.data.tensors import load
 from reducenet.learn import evaluate, measure
 from reducenet.learn.losses import kd
-from reducenet.play import checkpoint, piece
+from reducenet.play import checkpoint, piece, timing
 from reducenet.play.piece import fingerprints, play_piece
 from reducenet.store import Store
 from reducenet.words import MoveError, find, whole
@@ -316,3 +316,26 @@ def test_a_run_played_again_has_the_same_fingerprints(bench):
     assert one["count"] == other["count"]
     assert one["train"] != other["train"]
     assert one["measure"] != other["measure"]
+
+
+# ---- how fast it is
+
+
+def test_arms_are_timed_in_turns_as_they_are_deployed(bench, monkeypatch):
+    """A slow moment of the machine meets all of them, and the median passes over it."""
+    bench.play("plain", [PLAIN])
+    bench.play("wide", [TEACHER])
+    asked, medians = [], iter([*[1.0] * 4, *[9.0] * 4, *[1.0, 2.0, 3.0, 4.0] * 3])
+    monkeypatch.setattr(timing, "latency", lambda net, *how, seconds: asked.append((parameters(net), *how)) or {"median": next(medians)})
+    out = bench.store.begin("timed")
+    where = dict(data="synthetic", store=str(bench.store.folder), out=str(out))
+    found = timing.time_arms({"a": "plain-net", "b": "wide-net"}, key="timed", threads=2, **where)
+    small, large = (parameters(fuse(bench.net(name).eval())) for name in ("plain", "wide"))
+    turn = [(size, (1, 12, 12), batch, 2) for batch in (1, 64) for size in (small, large)]
+    assert asked == turn * 5
+    assert found == {"a": {"1": 1.0, "64": 3.0}, "b": {"1": 2.0, "64": 4.0}}
+    (out / "run.ipynb").write_text("{}")
+    bench.store.publish("timed", out)
+    result = bench.store.result("timed")
+    assert (result["kind"], result["latency"], result["threads"]) == ("timed", found, 2)
+    assert torch.get_num_threads() == 2

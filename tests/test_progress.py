@@ -70,8 +70,8 @@ def test_a_published_report_tells_where_the_store_is_empty(tiny, tmp_path):
     made, store = tiny
     folder = tmp_path / "reports" / "tiny"
     folder.mkdir(parents=True)
-    (folder / "results.csv").write_text("arm,seed,epochs\nplain,0,1\nplain,1,1\nlong,0,4\nlora,0,\ndrop,0,0\n")
-    (folder / "timings.csv").write_text("arm,seed,ledger_seconds\nplain,0,3\nplain,1,5\nlong,0,8\nlora,0,\ndrop,0,7\n")
+    (folder / "results.csv").write_text("arm,seed,epochs\nplain,0,1\nplain,1,1\nlong,0,4\nlora,0,\ndrop,0,0\ndrop,1,\n")
+    (folder / "timings.csv").write_text("arm,seed,ledger_seconds\nplain,0,3\nplain,1,5\nlong,0,8\nlora,0,\ndrop,0,7\ndrop,1,7\n")
     assert published(made) == {"plain": 4.0, "long": 2.0}
     rates = {"plain": 4.0, "long": 2.0}
     left = sum((1 + run.epochs) * rates.get(run.arm, 3.0) for run in made.runs.values())
@@ -113,10 +113,14 @@ def test_a_line_an_event_with_the_time_left(watched):
         shown.report(ended(made.called("teacher/s0"), "failed", 1.0, "MoveError: no"))
         clock.now += 4
         shown.report(ended(made.called("plain/s1"), "ok", 4.0))
-    first, second, third = said.getvalue().splitlines()
+        shown.report(ended(made.called("drop/s0"), "diverged"))
+        shown.report(ended(made.called("drop/s1"), "blocked", error="needs teacher/s1"))
+    first, second, third, fourth, fifth = said.getvalue().splitlines()
     assert first == "plain/s0 done in 4.0 s · 1/13 · 44 s left"  # eleven more like it
     assert second == "teacher/s0 FAILED in 1.0 s: MoveError: no · 2/13 · 40 s left"
     assert third.endswith("3/13 · 36 s left")
+    assert fourth.startswith("drop/s0 diverged in 0.0 s · 4/13")
+    assert fifth.startswith("drop/s1 blocked in 0.0 s: needs teacher/s1 · 5/13")
 
 
 def test_odd_errors_do_no_harm(tiny):
@@ -185,6 +189,7 @@ def test_the_table_counts_by_arm(watched):
     ends = {"plain/s0": "ok", "plain/s1": "ok", "teacher/s0": "ok", "drop/s0": "failed", "lora@2/s0": "diverged"}
     shown.states = {made.called(name).key: ended(made.called(name), state) for name, state in ends.items()}
     table = shown.table()
+    assert [column.header for column in table.columns] == ["arm", "done", "running", "left", "trouble"]
     rows = list(zip(*[list(column.cells) for column in table.columns], strict=True))
     assert rows == [("teacher", "1", "1", "", ""), ("plain", "2", "", "", ""), ("lora", "", "", "3", "1"), ("long", "", "", "2", ""),
                     ("drop", "", "", "1", "1"), ("all", "3", "1", "6", "2")]  # fmt: skip

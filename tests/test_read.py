@@ -45,6 +45,8 @@ def test_other_defaults_of_build_go_before_the_studys_own(tmp_path):
     assert chains["plain"][0]["build"]["width"] == 8
     assert chains["plain"][0]["build"]["stem_stride"] == 2
     assert read(make(tmp_path), build={}).chains["plain"][0]["build"]["width"] == 4
+    beside = read(make(tmp_path), build={"stem_stride": 2}).chains["plain"][0]["build"]
+    assert (beside["width"], beside["stem_stride"]) == (4, 2)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "ablations").glob("*.toml")), ids=lambda file: file.stem)

@@ -60,13 +60,10 @@ def rows_of(file, table="results"):
         return {(row["arm"], int(row["seed"])): row for row in csv.DictReader(rows)}
 
 
-engine = [pytest.mark.engine, pytest.mark.xdist_group("finished")]
-
-
 class TestFinished:
     """What is left of a study that a cluster has run."""
 
-    pytestmark = engine
+    pytestmark = pytest.mark.engine
 
     def test_rows_hold_every_arm_and_seed(self, finished):
         rows, timings = rows_of(finished), rows_of(finished, "timings")
@@ -265,8 +262,9 @@ for _ in range(600):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """With a quarter of the images."""
+    """With a quarter of the images, and nothing is timed: that run is of another kind."""
     monkeypatch.setattr(execute, "_papermill", here)
+    monkeypatch.setattr(drive, "timing_of", lambda made, states: None)
     monkeypatch.setattr(piece, "load", lambda name: load(name).subset(128))
 
 
@@ -283,7 +281,6 @@ def previewed(monkeypatch):
 def test_what_is_measured_in_another_way_is_measured_again_and_not_trained_again(tmp_path, in_this_process, previewed, monkeypatch):
     """So is what is shown in another way: the notebook's text is nobody's, its code belongs to what is measured."""
     file, store = make(tmp_path, ONE.split("[arms.long]")[0]), Store(tmp_path / "ablations" / "store")
-    monkeypatch.setattr(drive, "timing_of", lambda made, states: None)  # that run is of another kind
     assert run(file) == 0
     before = plan(file, device="cpu")
     kept = {other.trained: (store.entry(other.trained) / "result.json").stat().st_mtime_ns for other in before.runs.values()}

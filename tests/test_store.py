@@ -165,6 +165,7 @@ def test_failed_tries_are_kept_and_forgotten_after_success(store):
     assert store.failure("abc") == {"type": "MoveError", "message": "no"}
     assert (store.failed("abc") / "run.ipynb").read_text() == "trace"
     assert store.failure("def") is None
+    store.note_failure("def", {"type": "KilledWorker", "message": "once"})
     store.note_failure("def", {"type": "KilledWorker", "message": "again"})
     assert store.failure("def") == {"key": "def", "type": "KilledWorker", "message": "again"}
     store.publish("abc", finish(store, "abc"))

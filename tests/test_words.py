@@ -240,7 +240,7 @@ def test_a_caption_says_what_differs_from_the_defaults(tmp_path):
         "freeze(parts all) → attach(expansion 2) → fit(epochs 1, loss kd, lr 0.05, teacher teacher) → fold"
     )
     assert caption([whole({"freeze": ["conv3", "classifier"]})]) == "freeze(parts conv3, classifier)"
-    assert caption([whole({"freeze": "größe.*"})]) == "freeze(parts größe.*)"
+    assert caption([whole({"freeze": "größe.con?"})]) == "freeze(parts größe.con?)"
     assert caption([whole({"narrow": [1, 2, 1]})]) == "narrow(expansion 1, 2, 1)"
 
 
