@@ -53,24 +53,33 @@ def drawing():
 
 def svg(figure, alt: str) -> str:
     """The figure as SVG text with `alt` as its spoken name; the same figure gives the same bytes. Closes the figure."""
+    text = dusk(svg_file(figure))
+    # The figure shrinks with the page but never grows past its own width.
+    text = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', r'style="width:100%;max-width:\1pt;height:auto"', text, count=1)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt, quote=True)}" ', 1)
+
+
+def svg_file(figure) -> str:
+    """The figure as the text of an SVG file of its own; the same figure gives the same bytes. Closes the figure."""
     sns.despine(figure, left=True)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     plt.close(figure)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # The figure shrinks with the page but never grows past its own width.
-    text = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', r'style="width:100%;max-width:\1pt;height:auto"', text, count=1)
-    named = f'<svg role="img" aria-label="{escape(alt, quote=True)}" '
-    return re.sub(r"[ \t]+$", "", text.replace("<svg ", named, 1), flags=re.MULTILINE)
+    return re.sub(r"[ \t]+$", "", text[text.index("<svg") :], flags=re.MULTILINE)
 
 
-class Drawn:
-    """A finished figure for a notebook: shows itself as SVG, with its caption as text."""
+DUSK = {
+    "#ffffff": "#191a1c", "#000000": "#e8e6e3", "#262626": "#e8e6e3", "#1b1b1b": "#e8e6e3", "#4d4d4d": "#c4c2be", "#666666": "#a9a7a2",
+    "#cccccc": "#3e4145", "#bbbbbb": "#6a6d72", BLUE: "#55b0ee", GREEN: "#35c795", ORANGE: "#f0a63a", RED: "#ff8a5c", PURPLE: "#e08fd6",
+    BROWN: "#dcae84", GREY: "#a5a5a5",
+}  # fmt: skip
 
-    def __init__(self, figure, alt: str, caption: str):
-        self.svg, self.alt, self.caption = svg(figure, alt), alt, caption
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        html = f'<figure style="margin:0;background:#fff">{self.svg}<figcaption><small>{self.caption}</small></figcaption></figure>'
-        return {"text/html": html, "text/plain": f"{self.alt}\n{self.caption}"}
+def dusk(text: str) -> str:
+    """The same SVG, which turns dark where the reader's screen is: a paper, an ink and colours of its own, whatever lies behind it."""
+    rules = [f'[{part}="{day}"]{{{part}:{night}}}' for day, night in DUSK.items() for part in ("fill", "stroke")]
+    rules += [f'[style*="{part}: {day}"]{{{part}:{night}!important}}' for day, night in DUSK.items() for part in ("fill", "stroke")]
+    plain = f"text:not([fill]):not([style*=fill]){{fill:{DUSK['#000000']}}}"
+    style = f"<style>@media (prefers-color-scheme:dark){{{plain}{''.join(rules)}}}</style>"
+    return re.sub(r"(<svg[^>]*>)", lambda opening: opening[1] + style, text, count=1)

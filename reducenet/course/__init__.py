@@ -1,1 +1,1 @@
-"""What a page of the course needs beyond the core: parameters that are checked, predictions, panels, exercise checks, recorded numbers."""
+"""What a page of the course needs beyond the core: `page = open_page(...)`, live panels, predictions, exercises, recorded evidence."""

@@ -1,6 +1,6 @@
-"""The trained networks that travel with the course: teachers of four expansions, seed 0 of the study `expansion`.
+"""The trained networks that travel with the course, each the end of an arm of a study, seed 0; and the same arms trained anew.
 
-Made by `python -m reducenet.course.nets` from the store, after `reducenet run expansion`.
+`python -m reducenet.course.nets` fetches them from the store, after `reducenet run` of their studies.
 """
 
 import shutil
@@ -8,29 +8,58 @@ from pathlib import Path
 
 from torch import nn
 
+from reducenet.data.tensors import Data
+from reducenet.learn.train import DivergedError
 from reducenet.play.checkpoint import load
+from reducenet.play.play import Bench, Played, play
+from reducenet.study.read import Study
+from reducenet.words import MoveError, arms_named, split
 
 FOLDER = Path(__file__).parent / "nets"
 EXPANSIONS = (1, 2, 4, 8)
+ARMS = {f"teacher-e{e}": ("expansion", f"e{e}") for e in EXPANSIONS}  # file -> (study, arm)
 
 
-def teacher(expansion: int) -> nn.Module:
-    """The shipped teacher of this expansion, in eval mode. `CheckpointError` where the file is damaged."""
-    if expansion not in EXPANSIONS:
-        raise ValueError(f"no teacher of expansion {expansion} is shipped; there are {', '.join(map(str, EXPANSIONS))}")
-    return load(FOLDER / f"teacher-e{expansion}.safetensors").eval()
+def shipped(name: str) -> nn.Module:
+    """The shipped network of this name, in eval mode. `CheckpointError` where its file is damaged."""
+    if name not in ARMS:
+        raise ValueError(f"no network {name!r} is shipped; there are {', '.join(ARMS)}")
+    return load(FOLDER / f"{name}.safetensors").eval()
 
 
 def teachers() -> dict[int, nn.Module]:
-    """expansion -> teacher."""
-    return {expansion: teacher(expansion) for expansion in EXPANSIONS}
+    """expansion -> shipped teacher."""
+    return {expansion: shipped(f"teacher-e{expansion}") for expansion in EXPANSIONS}
+
+
+def trained(study: Study, arm: str, data: Data, *, seed: int, epochs: int, build: dict, device: str) -> Played:
+    """The arm's chain played here: every fit takes `epochs`, `build` goes before what it says of it. Networks that it needs come first.
+
+    Raises `MoveError` for an arm whose epochs follow from another's cost, `DivergedError` where a fit diverges.
+    """
+    played, fits = None, 0
+    for move in study.chains[arm]:
+        name, given = split(move)
+        if name == "fit" and given.get("cost_of") is not None:
+            raise MoveError(f"{arm}: its epochs follow from another arm's cost; `reducenet run` it")
+        own = {"build": build, "fit": {"epochs": epochs}}.get(name, {})
+        needs = dict(arms_named(move))
+        networks = {p: trained(study, a, data, seed=seed, epochs=epochs, build=build, device=device).net for p, a in needs.items()}
+        before = {"net": played.net, "before": played.sentence} if played else {}
+        bench = Bench(data, networks, device=device, progress=None)
+        played = play([{name: given | own}], bench, **before, seed=seed, nth_fit=fits)
+        fits += name == "fit"
+        if played.diverged:
+            raise DivergedError(arm, played.rows)
+    played.net = played.net.eval()
+    return played
 
 
 if __name__ == "__main__":
     from reducenet.study.plan import plan
 
-    made = plan("ablations/expansion.toml")
     FOLDER.mkdir(exist_ok=True)
-    for expansion in EXPANSIONS:
-        file = Path("ablations/store") / made.runs[made.ends[f"e{expansion}", 0]].trained / "net.safetensors"
-        print(shutil.copy(file, FOLDER / f"teacher-e{expansion}.safetensors"), f"{file.stat().st_size / 1e3:.0f} kB")
+    plans = {study: plan(f"ablations/{study}.toml") for study, _ in ARMS.values()}
+    for name, (study, arm) in ARMS.items():
+        file = Path("ablations/store") / plans[study].runs[plans[study].ends[arm, 0]].trained / "net.safetensors"
+        print(shutil.copy(file, FOLDER / f"{name}.safetensors"), f"{file.stat().st_size / 1e3:.0f} kB")

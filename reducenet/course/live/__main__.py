@@ -1,13 +1,15 @@
-"""`python -m reducenet.course.live OUT.html` writes the live panel of page 03 as one file."""
+"""`python -m reducenet.course.live PANEL OUT.html` writes a live panel, with the shipped networks, as one file."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
-from reducenet.course.live.shown import page
+from reducenet.course.live.shown import PANELS
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m reducenet.course.live OUT.html")
-    out = Path(sys.argv[1])
-    out.write_text(page(), encoding="utf-8")
+    names = sorted(folder.parent.name for folder in PANELS.glob("*/panel.py"))
+    if len(sys.argv) != 3 or sys.argv[1] not in names:
+        sys.exit(f"usage: python -m reducenet.course.live PANEL OUT.html; panels: {', '.join(names)}")
+    out = Path(sys.argv[2])
+    out.write_text(import_module(f"reducenet.course.panels.{sys.argv[1]}.panel").shipped().html, encoding="utf-8")
     print(out, f"{out.stat().st_size / 1e6:.2f} MB")

@@ -1,4 +1,8 @@
-"""The live panel as one self-contained file, and as an object for notebooks."""
+"""A live panel as one self-contained file, and as an object for notebooks.
+
+A panel is a folder of course/panels: `panel.html.j2` (a block in live/base.html.j2), `panel.css`, `panel.js`, and `panel.py`, which hands
+over its material. What all panels share lies here: the executor, the pad, the chart, the bars, how things look.
+"""
 
 import base64
 import json
@@ -7,37 +11,40 @@ from pathlib import Path
 
 import jinja2
 
-from reducenet.course.live import picture
-from reducenet.course.live.scaler import material, shipped
-from reducenet.course.scaler import Bench
-
 HERE = Path(__file__).parent
-SCRIPTS = ("net.js", "pad.js", "chart.js", "views.js", "panel.js")
+PANELS = HERE.parent / "panels"
+SCRIPTS = ("common.js", "net.js", "views.js", "pad.js", "chart.js")
 
 
-def page(bench: Bench | None = None, scaler: float = 1.0, expansion: int = 4) -> str:
-    """The panel as one HTML file that asks for nothing: no request leaves it. Without a bench it shows the shipped teachers."""
-    given = material(bench or shipped(), scaler, expansion)
-    loader = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+def page(panel: str, title: str, material: dict) -> str:
+    """The panel as one HTML file that asks for nothing: no request leaves it. `material` is what its script finds as `given`.
+
+    `material` has at least what common.js reads: `shape` (C, H, W), `mean` and `std` of the images.
+    """
+    folder = PANELS / panel
+    loader = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, HERE]), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    scripts = [*(HERE / name for name in SCRIPTS), folder / "panel.js"]
     return loader.get_template("panel.html.j2").render(
-        given=given,
-        css=(HERE / "panel.css").read_text(),
-        material=json.dumps(given, separators=(",", ":")).replace("<", "\\u003c"),  # so that no text in it ends the script
-        scripts="".join((HERE / name).read_text().replace('"use strict";\n\n', "") for name in SCRIPTS),
+        given=material,
+        title=title,
+        css="".join((place / name).read_text() for place, name in ((HERE, "base.css"), (folder, "panel.css"))),
+        material=json.dumps(material, separators=(",", ":")).replace("<", "\\u003c"),  # so that no text in it ends the script
+        scripts="".join(script.read_text().replace('"use strict";\n\n', "") for script in scripts),
     )
 
 
 class Live:
-    """The panel for a notebook: a frame that runs without a kernel, and a picture where frames are stripped (GitHub, untrusted Lab)."""
+    """A panel for a notebook: a frame that runs without a kernel, and a picture where frames are stripped (GitHub, untrusted Lab)."""
 
-    def __init__(self, bench: Bench | None = None, scaler: float = 1.0, expansion: int = 4):
-        bench = bench or shipped()
-        self.html = page(bench, scaler, expansion)
-        self.png, self.alt = picture.drawn(bench, expansion)
+    def __init__(self, panel: str, title: str, material: dict, png: bytes, alt: str, height: int = 1200):
+        self.title, self.html = title, page(panel, title, material)
+        self.png, self.alt, self.height = png, alt, height
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         image = base64.b64encode(self.png).decode()
-        title, style = "Fade the branch: a live panel", "width:100%;height:1200px;border:0"
-        frame = f'<iframe title="{title}" srcdoc="{escape(self.html)}" style="{style}"></iframe>'
+        style = f"width:100%;height:{self.height}px;border:0"
+        frame = f'<iframe title="{escape(self.title)}: a live panel" srcdoc="{escape(self.html)}" style="{style}"></iframe>'
         still = f'<img data-without-scripts alt="{escape(self.alt)}" src="data:image/png;base64,{image}" style="max-width:100%">'
         return {"text/html": f"<div>{frame}{still}</div>", "image/png": image, "text/plain": self.alt}

@@ -4,8 +4,9 @@ import io
 
 import matplotlib.pyplot as plt
 
-from reducenet.course.live.scaler import SCALERS, picked, recorded, telling
-from reducenet.course.scaler import Bench
+from reducenet.course.live.images import picked
+from reducenet.course.panels.fade.bench import Bench
+from reducenet.course.panels.fade.material import SCALERS, recorded, telling
 from reducenet.learn import evaluate
 from reducenet.moves.branch import set_scaler
 from reducenet.style import BLUE, GREEN, GREY, ORANGE, RED, drawing

@@ -1,21 +1,22 @@
 """What the live panel of page 03 is handed: trained teachers as programs, images, and what was measured beforehand.
 
 The networks are handed over with their BNs unfolded, since the reader may measure those anew. What runs over hundreds of images is
-recorded: `python -m reducenet.course.live.scaler` writes the shipped teachers' curves to scaler.json; others are measured when asked for.
+recorded: `python -m reducenet.course.panels.fade.material` writes the shipped teachers' curves to record.json; others are measured when
+asked for.
 """
 
-import base64
 import hashlib
 import json
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reducenet.course import nets
+from reducenet.course.live.images import looks, picked, pixels
 from reducenet.course.live.program import program
-from reducenet.course.scaler import Bench
+from reducenet.course.panels.fade.bench import Bench
 from reducenet.data.tensors import Data, Split
 from reducenet.data.tensors import load as load_data
 from reducenet.deploy.fuse import fuse
@@ -24,11 +25,10 @@ from reducenet.learn.batchnorm import recalibrate
 from reducenet.moves.branch import drop_branch, set_scaler
 from reducenet.nets.blocks import ScalerBlock
 
-RECORD = Path(__file__).with_name("scaler.json")
+RECORD = Path(__file__).with_name("record.json")
 STEPS = 21
 SCALERS = tuple(i / (STEPS - 1) for i in range(STEPS))
 BATCH = 128  # training images, on which the statistics are measured anew
-EACH = 6  # held-out images of each class to pick from
 MAPS = 8  # of each branch of the first block, at most, are shown
 
 
@@ -39,21 +39,12 @@ def material(bench: Bench, scaler: float = 1.0, expansion: int = 4) -> dict:
     return {
         "start": {"scaler": round(scaler * (STEPS - 1)), "expansion": expansion, "image": telling(bench, held, expansion)},
         "steps": STEPS,
-        "classes": bench.data.classes,
-        "shape": bench.shape,
-        "mean": bench.data.mean.flatten().tolist(),
-        "std": bench.data.std.flatten().tolist(),
-        "held": {"pixels": _text(held.images), "labels": held.labels.tolist(), "of": len(bench.held.labels)},
-        "batch": {"pixels": _text(sample.images), "count": len(sample.labels)},
+        **looks(bench.data),
+        "held": {"pixels": pixels(held.images), "labels": held.labels.tolist(), "of": len(bench.held.labels)},
+        "batch": {"pixels": pixels(sample.images), "count": len(sample.labels)},
         "limits": _limits(bench, held),
         "nets": {e: _net(teacher, bench) for e, teacher in bench.teachers.items()},
     }
-
-
-def picked(held: Split, classes: int) -> Split:
-    """The first `EACH` images of every class, class by class."""
-    rows = torch.cat([(held.labels == label).nonzero()[:EACH, 0] for label in range(classes)])
-    return Split(held.images[rows], held.labels[rows])
 
 
 def anew(teacher: nn.Module, data: Data, scaler: float) -> nn.Module:
@@ -88,10 +79,6 @@ def _record() -> dict:
 
 def _sample(data: Data) -> Data:
     return data.subset(BATCH)
-
-
-def _text(images: Tensor) -> str:
-    return base64.b64encode(images.numpy().tobytes()).decode()
 
 
 def _net(teacher: nn.Module, bench: Bench) -> dict:
@@ -136,5 +123,5 @@ def shipped() -> Bench:
 if __name__ == "__main__":
     bench, everywhere = shipped(), tuple(range(STEPS))
     record = {digest(teacher, bench): curves(teacher, bench, everywhere) for teacher in bench.teachers.values()}
-    RECORD.write_text("{" + ",\n ".join(f'"{key}": {json.dumps(value)}' for key, value in record.items()) + "}\n")
+    RECORD.writepixels("{" + ",\n ".join(f'"{key}": {json.dumps(value)}' for key, value in record.items()) + "}\n")
     print(RECORD, f"{RECORD.stat().st_size / 1e3:.0f} kB")

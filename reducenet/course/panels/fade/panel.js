@@ -1,23 +1,10 @@
 "use strict";
 
-const given = JSON.parse(document.getElementById("material").textContent);
-const $ = (name) => document.getElementById(name);
-const pixels = given.shape.reduce((a, b) => a * b), last = given.steps - 1;
-const held = images(given.held.pixels), still = matchMedia("(prefers-reduced-motion: reduce)");
+const last = given.steps - 1, held = images(given.held.pixels);
 
 /** All that is shown follows from this, the pixels on the pad, and the statistics in the networks. `image` is null where it is drawn. */
 const state = { step: given.start.scaler, expansion: String(given.start.expansion), image: 0, job: null };
 const networks = new Map(); // expansion -> the network and what belongs to it, made when it is first asked for
-
-function images(base64) {
-  const all = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  return Array.from({ length: all.length / pixels }, (_, i) => all.subarray(i * pixels, (i + 1) * pixels));
-}
-
-function normalised(image) {
-  const channel = (i) => Math.floor((i * given.shape[0]) / pixels);
-  return Float32Array.from(image, (value, i) => (value / 255 - given.mean[channel(i)]) / given.std[channel(i)]);
-}
 
 /**
  * `at` is the step at which the statistics were measured, null as trained; `traces` what was found where they were measured so far;
@@ -61,6 +48,7 @@ function frame() {
   document.body.style.setProperty("--scaler", scaler);
   document.body.style.setProperty("--expansion", state.expansion);
   $("scaler").value = scaler;
+  $("scaler").style.setProperty("--value", scaler);
   document.querySelector(`[name=expansion][value="${state.expansion}"]`).checked = true;
   $("scaler").setAttribute("aria-valuetext", `${scaler.toFixed(2)}, ${kind}`);
   const said = { scaler: scaler.toFixed(2), expansion: state.expansion, share, kind, answer, verdict };
@@ -177,14 +165,6 @@ function invite() {
   const touched = () => (state.touched = document.body.dataset.touched = true);
   for (const event of ["pointerdown", "keydown"]) addEventListener(event, touched, true);
   if (!still.matches) slide();
-}
-
-/** In a notebook's frame: as high as it needs to be, and the picture beside it, which is for hosts without scripts, goes. */
-function fit() {
-  const outside = window.frameElement;
-  if (!outside) return;
-  outside.parentElement.querySelectorAll("[data-without-scripts]").forEach((node) => (node.hidden = true));
-  new ResizeObserver(() => (outside.style.height = `${document.documentElement.offsetHeight}px`)).observe(document.documentElement);
 }
 
 const thumbs = [...document.querySelectorAll("[name=class]")];
