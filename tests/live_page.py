@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from test_browser import ARGUMENTS, CHROMIUM
 
-from reducenet.course.live.scaler import shipped
-from reducenet.course.live.shown import page
+from reducenet.course.panels.fade.material import shipped
+from reducenet.course.panels.fade.panel import live
 
 SIZES = {"phone": {"width": 390, "height": 844}, "desk": {"width": 1280, "height": 800}}
 
@@ -18,7 +18,7 @@ def shipped_bench():
 @pytest.fixture(scope="module")
 def panel_file(shipped_bench, tmp_path_factory):
     out = tmp_path_factory.mktemp("live") / "panel.html"
-    out.write_text(page(shipped_bench), encoding="utf-8")
+    out.write_text(live(shipped_bench.data, shipped_bench.teachers).html, encoding="utf-8")
     return out
 
 

@@ -16,11 +16,11 @@ from torch import nn
 
 from reducenet import accuracy, fuse, load_data, set_scaler
 from reducenet.course import nets
-from reducenet.course.live import scaler as panel
 from reducenet.course.live.program import NotExpressible, program
 from reducenet.course.live.reference import run_program
-from reducenet.course.live.shown import Live, page
-from reducenet.course.scaler import Bench
+from reducenet.course.panels.fade import material as panel
+from reducenet.course.panels.fade.bench import Bench
+from reducenet.course.panels.fade.panel import live
 from reducenet.methods.vanillanet import vanillanet
 from reducenet.words import words
 
@@ -168,7 +168,7 @@ def test_a_net_in_train_mode_is_refused_and_one_that_is_told_stays_as_it_is():
 
 def test_recorded_curves_are_what_torch_measures(bench):
     for expansion, teacher in bench.teachers.items():
-        curves = panel._record()[panel.digest(teacher, bench)]  # a KeyError: python -m reducenet.course.live.scaler
+        curves = panel._record()[panel.digest(teacher, bench)]  # a KeyError: python -m reducenet.course.panels.fade.material
         assert len(curves["trained"]) == len(curves["measured"]) == panel.STEPS
         assert all(len(row) == panel.STEPS for row in curves["measured"].values())
         anew = panel.anew(teacher, bench.data, panel.SCALERS[3])
@@ -196,7 +196,7 @@ def test_costs_are_those_of_the_deployed_and_of_the_trained_network(bench):
 
 
 def test_the_page_is_one_small_file_that_asks_for_nothing(bench):
-    text = page(bench)
+    text = live(bench.data, bench.teachers).html
     assert len(text.encode()) <= 1.5e6
     assert not re.search(r"https?:|\ssrc=|@import|fetch\(|XMLHttpRequest|import\(", text.replace('href="data:,"', ""))
     assert "default-src 'none'" in text
@@ -207,14 +207,14 @@ def test_the_page_is_one_small_file_that_asks_for_nothing(bench):
 
 def test_names_of_classes_cannot_end_a_script(bench):
     nasty = replace(bench.data, classes=("</script><b>", *bench.data.classes[1:]))
-    text = page(Bench({1: bench.teachers[1]}, nasty))
+    text = live(nasty, {1: bench.teachers[1]}).html
     assert text.count("</script>") == 2
     assert "</script><b>" not in text
     assert "&lt;/script&gt;&lt;b&gt;" in text
 
 
 def test_in_a_notebook_a_picture_stands_beside_the_frame(bench):
-    bundle = Live(bench, expansion=2)._repr_mimebundle_()
+    bundle = live(bench.data, bench.teachers, expansion=2)._repr_mimebundle_()
     html = bundle["text/html"]
     assert re.fullmatch(r'<div><iframe title="[^"]+" srcdoc="[^"]+" style="[^"]+"></iframe><img data-without-scripts [^>]+></div>', html)
     assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
@@ -225,7 +225,7 @@ def test_in_a_notebook_a_picture_stands_beside_the_frame(bench):
 
 @pytest.mark.engine
 def test_the_command_writes_the_file(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "reducenet.course.live", tmp_path / "out.html"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "reducenet.course.live", "fade", tmp_path / "out.html"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "MB" in done.stdout
     assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")

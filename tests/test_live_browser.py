@@ -13,10 +13,9 @@ from test_browser import CHROMIUM
 from torch import nn
 
 from reducenet import fuse, set_scaler
-from reducenet.course.live import scaler as panel
 from reducenet.course.live.program import program
-from reducenet.course.live.shown import Live, page
-from reducenet.course.scaler import Bench
+from reducenet.course.panels.fade import material as panel
+from reducenet.course.panels.fade.panel import live
 from reducenet.data.tensors import Split
 from reducenet.learn import evaluate
 from reducenet.methods.vanillanet import vanillanet
@@ -24,7 +23,6 @@ from reducenet.methods.vanillanet import vanillanet
 shipped_bench, panel_file, chromium, visit = FIXTURES
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 
@@ -138,7 +136,7 @@ def test_a_change_ends_what_is_being_measured(visit):
 
 def test_a_curve_that_nobody_recorded_is_not_made_up(visit, shipped_bench, tmp_path):
     path = tmp_path / "one.html"
-    path.write_text(page(Bench({2: set_scaler(shipped_bench.teachers[2], 0.5)}, shipped_bench.data, images=50), scaler=0.5))
+    path.write_text(live(shipped_bench.data, {2: set_scaler(shipped_bench.teachers[2], 0.5)}, scaler=0.5, images=50).html)
     view = visit(path=path)
     assert says(view, "kind") == "teacher"
     view.locator("#measure").click()
@@ -148,7 +146,8 @@ def test_a_curve_that_nobody_recorded_is_not_made_up(visit, shipped_bench, tmp_p
 
 def test_in_a_page_the_frame_is_as_high_as_the_panel_and_the_picture_goes(visit, shipped_bench, tmp_path):
     path = tmp_path / "host.html"
-    path.write_text(f"<!doctype html><meta charset=utf-8><body>{Live(shipped_bench)._repr_mimebundle_()['text/html']}", encoding="utf-8")
+    shown_there = live(shipped_bench.data, shipped_bench.teachers)._repr_mimebundle_()["text/html"]
+    path.write_text(f"<!doctype html><meta charset=utf-8><body>{shown_there}", encoding="utf-8")
     view = visit(path=path)
     frame = view.frame_locator("iframe")
     frame.locator("#scaler").focus()

@@ -9,12 +9,11 @@ from live_page import FIXTURES, SIZES, drag, says, shown
 from test_browser import CHROMIUM
 
 from reducenet import drop_branch
-from reducenet.course.live import scaler as panel
+from reducenet.course.panels.fade import material as panel
 
 shipped_bench, panel_file, chromium, visit = FIXTURES
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 

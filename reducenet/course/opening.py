@@ -104,4 +104,5 @@ class Page:
         return HTML(f"<p>This page took {took:.0f} s here, on the {self.device}, one thread.</p>")
 
     def __repr__(self) -> str:
-        return f"{len(self.data.train.labels):,} training images of {self.dataset} · {self.epochs} epochs a training · {self.device}"
+        images, epochs = f"{len(self.data.train.labels):,} training images", "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        return f"{images} of {self.dataset} · {epochs} a training · {self.device}"

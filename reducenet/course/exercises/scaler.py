@@ -56,7 +56,6 @@ STUDENT = Task(
         "this is branch1's part; it is branch2 that stays": lambda b, x: _with(b, b.branch1(x))(x),
         "branch1 is halved, not gone": lambda b, x: _with(b, 0.5 * b.branch1(x) + b.branch2(x))(x),
         "the shortcut is missing": lambda b, x: b.post(b.bn3(b.conv3(b.branch2(x)))),
-        "the shortcut's conv and BN are missing": lambda b, x: b.post(b.bn3(b.conv3(b.branch2(x))) + x),
         "the final ReLU is missing": lambda b, x: b.bn3(b.conv3(b.branch2(x))) + b.shortcut(x),
         "the ReLU comes before the shortcut is added": lambda b, x: b.post(b.bn3(b.conv3(b.branch2(x)))) + b.shortcut(x),
         "bn3 is missing": lambda b, x: b.post(b.conv3(b.branch2(x)) + b.shortcut(x)),
@@ -82,6 +81,8 @@ def _bn_and_batches() -> list[tuple]:
     bn = nn.BatchNorm2d(5).double().eval()
     bn.running_mean.uniform_(-1, 1, generator=draw)
     bn.running_var.uniform_(0.5, 2, generator=draw)
+    nn.init.uniform_(bn.weight, 0.5, 1.5, generator=draw)
+    nn.init.uniform_(bn.bias, -0.5, 0.5, generator=draw)
     batches = [torch.randn(6, 5, 4, 4, dtype=torch.float64, generator=draw) * (i + 1) + i for i in range(3)]
     return [(bn, batches), (bn, batches[1:2])]
 

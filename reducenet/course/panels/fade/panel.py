@@ -10,9 +10,9 @@ from reducenet.course.panels.fade.material import material
 from reducenet.data.tensors import Data, load
 
 
-def live(data: Data, teachers: dict[int, nn.Module], scaler: float = 1.0, expansion: int = 4) -> Live:
-    """`teachers` by their expansion; `scaler` and `expansion` are where it starts."""
-    bench = Bench(teachers, data)
+def live(data: Data, teachers: dict[int, nn.Module], scaler: float = 1.0, expansion: int = 4, images: int = 500) -> Live:
+    """`teachers` by their expansion; `scaler` and `expansion` are where it starts; `images` validation images are spoken of."""
+    bench = Bench(teachers, data, images)
     return Live("fade", "Fade the branch", material(bench, scaler, expansion), *picture.drawn(bench, expansion))
 
 
