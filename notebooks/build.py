@@ -2,7 +2,8 @@
 
 `FOLDER/src/NAME.py` (percent format) becomes `FOLDER/NAME.ipynb`: no outputs, no execution counts, and ids that depend on the place of
 the cell alone, so two builds are byte-identical and a diff of the source is the whole diff. Into a page go what it took when it was last
-measured (`<!-- times -->`; `--time` runs every page and writes times.json), and the way to the next (`<!-- next -->`).
+measured (`<!-- times -->`; `--time` runs every page and writes times.json), the way to the next (`<!-- next -->`), and the table of all pages
+(`<!-- contents -->`).
 """
 
 import json
@@ -34,9 +35,16 @@ def built(source: Path) -> str:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         else:
-            cell.source = cell.source.replace("<!-- times -->", times(source)).replace("<!-- next -->", way(source))
+            cell.source = generated(cell.source, source)
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def generated(text: str, source: Path) -> str:
+    """A text cell with what is made for it in place of its marks."""
+    for mark, made in (("times", times), ("next", way), ("contents", contents)):
+        text = text.replace(f"<!-- {mark} -->", made(source)) if f"<!-- {mark} -->" in text else text
+    return text
 
 
 def pages() -> list[Path]:
@@ -56,6 +64,17 @@ def times(source: Path) -> str:
     ran = f"runs in {took} s on {measured['machine']}" if took is not None else "not timed yet"
     words = len(re.findall(r"\w+", "\n".join(line for line in source.read_text(encoding="utf-8").splitlines() if line.startswith("# "))))
     return f"{max(1, round(words / 180))} minutes to read · {ran} · no kernel needed to play"
+
+
+def contents(_: Path) -> str:
+    """The pages as a table: what each asks, and its time line."""
+    rows = [f"| [{title(page)}]({page.stem}.ipynb) | {lead(page)} | {times(page).split(' · no kernel')[0]} |" for page in pages()]
+    return "\n".join(["| page | in one sentence | takes |", "|:--|:--|:--|", *rows])
+
+
+def lead(source: Path) -> str:
+    """The sentence under the title."""
+    return re.search(r"^# > (.+)$", source.read_text(encoding="utf-8"), re.MULTILINE)[1]
 
 
 def way(source: Path) -> str:

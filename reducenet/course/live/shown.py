@@ -13,7 +13,7 @@ import jinja2
 
 HERE = Path(__file__).parent
 PANELS = HERE.parent / "panels"
-SCRIPTS = ("common.js", "net.js", "views.js", "pad.js", "chart.js")
+SCRIPTS = ("common.js", "net.js", "views.js", "pad.js", "picker.js", "chart.js")
 
 
 def page(panel: str, title: str, material: dict) -> str:
@@ -25,7 +25,8 @@ def page(panel: str, title: str, material: dict) -> str:
     loader = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, HERE]), keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    scripts = [*(HERE / name for name in SCRIPTS), folder / "panel.js"]
+    own = sorted(set(folder.glob("*.js")) - {folder / "panel.js"})  # what panel.js is made of comes before it
+    scripts = [*(HERE / name for name in SCRIPTS), *own, folder / "panel.js"]
     return loader.get_template("panel.html.j2").render(
         given=material,
         title=title,
