@@ -19,8 +19,12 @@ function normalised(image) {
 
 /** In a notebook's frame: as high as it needs to be, and the picture beside it, which is for hosts without scripts, goes. */
 function fit() {
-  const outside = window.frameElement;
-  if (!outside) return;
+  const outside = window.frameElement, height = () => document.documentElement.offsetHeight;
+  if (!outside) {
+    // A page that frames this file, from a folder, say, cannot be reached: it hears the height and does the same.
+    if (parent !== window) new ResizeObserver(() => parent.postMessage({ height: height() }, "*")).observe(document.documentElement);
+    return;
+  }
   outside.parentElement.querySelectorAll("[data-without-scripts]").forEach((node) => (node.hidden = true));
-  new ResizeObserver(() => (outside.style.height = `${document.documentElement.offsetHeight}px`)).observe(document.documentElement);
+  new ResizeObserver(() => (outside.style.height = `${height()}px`)).observe(document.documentElement);
 }
