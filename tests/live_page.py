@@ -32,12 +32,11 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def visit(chromium, panel_file):
-    """`visit(size)`: the panel, opened. Afterwards: nothing was written to the console, and nothing was asked for."""
+def panel_visit(chromium, file):
+    """`visit(size)`: the panel in this file, opened. Afterwards: nothing was written to the console, and nothing was asked for."""
     contexts, heard = [], []
 
-    def opened(size="desk", scheme="light", still=True, path=panel_file):
+    def opened(size="desk", scheme="light", still=True, path=file):
         motion = "reduce" if still else "no-preference"
         context = chromium.new_context(viewport=SIZES[size], has_touch=size == "phone", color_scheme=scheme, reduced_motion=motion)
         contexts.append(context)
@@ -52,6 +51,11 @@ def visit(chromium, panel_file):
     for context in contexts:
         context.close()
     assert heard == []
+
+
+@pytest.fixture
+def visit(chromium, panel_file):
+    yield from panel_visit(chromium, panel_file)
 
 
 FIXTURES = (shipped_bench, panel_file, chromium, visit)  # a test file takes them all: one needs the other

@@ -144,6 +144,6 @@ def test_nothing_jumps_and_nothing_sticks_out(visit, size, scheme):
         assert moved == [], part
     assert view.evaluate("document.documentElement.scrollWidth") == SIZES[size]["width"]
     if folder := os.environ.get("SCREENSHOTS"):
-        view.evaluate("() => { pick(33); change({ step: 5, expansion: '8' }); }")
+        view.evaluate("() => { picker.pick(33); change({ step: 5, expansion: '8' }); }")
         view.wait_for_timeout(800)
         view.screenshot(path=f"{folder}/live-{size}-{scheme}.png", full_page=True)

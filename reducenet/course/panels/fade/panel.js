@@ -1,6 +1,6 @@
 "use strict";
 
-const last = given.steps - 1, held = images(given.held.pixels);
+const last = given.steps - 1;
 
 /** All that is shown follows from this, the pixels on the pad, and the statistics in the networks. `image` is null where it is drawn. */
 const state = { step: given.start.scaler, expansion: String(given.start.expansion), image: 0, job: null };
@@ -34,9 +34,7 @@ function frame() {
     all.top = null;
   }
   all.top ??= Math.max(...all.branches.map((name) => Math.max(...net.get(name))));
-  const label = state.image === null ? null : given.held.labels[state.image];
-  const answer = given.classes[bars.show(net.get("logits"), label)];
-  const verdict = label === null ? "you drew it" : answer === given.classes[label] ? "right" : `wrong, it is: ${given.classes[label]}`;
+  const { label } = picker, found = bars.show(net.get("logits"), label), answer = given.classes[found], verdict = picker.verdict(found);
   const counts = all.at === null ? all.curves.trained : all.curves.measured[all.at];
   const share = counts ? `${((100 * counts[state.step]) / given.held.of).toFixed(1)} %` : "not recorded";
   const kind = scaler === 0 ? "student" : scaler === all.home ? "teacher" : "between the two";
@@ -132,27 +130,6 @@ function atRest(all, text) {
   showCosts(all);
 }
 
-/** Any image of any class; the thumbnail of its class is this one from now on. */
-function pick(image) {
-  const thumb = thumbs[given.held.labels[image]];
-  thumb.checked = true;
-  thumb.image = another.last = image;
-  Pad.paint(thumb.parentElement.querySelector("canvas"), held[image], given.shape);
-  pad.show(held[image]);
-  change({ image });
-}
-
-/** The next image of the class that was picked last. */
-function another() {
-  const label = given.held.labels[another.last ?? 0], own = [...held.keys()].filter((i) => given.held.labels[i] === label);
-  pick(own[(own.indexOf(another.last) + 1) % own.length]);
-}
-
-function draw() {
-  for (const thumb of thumbs) thumb.checked = false;
-  change({ image: null });
-}
-
 /** The point slides a little way and back, until a hand takes over: it can be moved. */
 function invite() {
   const start = performance.now(), from = state.step;
@@ -167,8 +144,7 @@ function invite() {
   if (!still.matches) slide();
 }
 
-const thumbs = [...document.querySelectorAll("[name=class]")];
-const pad = new Pad($("pad"), given.shape, draw);
+const picker = new Picker((image) => change({ image })), { pad, held } = picker;
 const chart = new Chart($("chart"), given.steps, given.held.of, (step) => change({ step }));
 const bars = new Bars($("logits"), given.limits);
 const maps = Object.fromEntries(["one", "two", "sum"].map((name) => [name, new Maps($(`maps-${name}`), chosen().maps)]));
@@ -176,18 +152,9 @@ const maps = Object.fromEntries(["one", "two", "sum"].map((name) => [name, new M
 $("scaler").addEventListener("input", ({ target }) => change({ step: Math.round(target.value * last) }));
 $("measure").addEventListener("click", measure);
 $("restore").addEventListener("click", restore);
-$("another").addEventListener("click", another);
-$("clear").addEventListener("click", () => {
-  pad.show(new Uint8Array(pixels));
-  draw();
-});
 for (const radio of document.querySelectorAll("[name=expansion]")) {
   radio.addEventListener("change", () => change({ expansion: radio.value }));
 }
-for (const [label, thumb] of thumbs.entries()) {
-  thumb.addEventListener("click", () => pick(thumb.image));
-  pick(given.held.labels.indexOf(label));
-}
-pick(given.start.image);
+picker.pick(given.start.image);
 invite();
 fit();
