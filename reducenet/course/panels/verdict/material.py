@@ -1,0 +1,109 @@
+"""What the panel of page 06 is handed: every claim with its rows, and for n = 2 to 32 seeds the interval and what would have been found.
+
+Everything is computed here, once; the panel draws. Up to the seeds that there are, an interval is that of the first n; beyond them it is
+the one to expect if the spread stays as it was measured.
+"""
+
+import numpy as np
+from scipy import special, stats
+
+from reducenet.course.claims import Claim, Verdict, register, verdict
+from reducenet.course.evidence import Evidence
+from reducenet.study.report.prose import Report
+from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, paired, t_interval
+
+SEEDS = range(2, 33)
+POWER = 0.8
+FAR = 8.0  # points beyond the contrast's own: a control further away is named at the edge
+
+
+def material(claim: str = "") -> dict:
+    """All that the panel shows, as JSON. `ValueError` for a claim that is not in the register."""
+    claims = register()
+    if claim and claim not in claims:
+        raise ValueError(f"no claim {claim!r}; there are {', '.join(claims)}")
+    told = {name: _told(verdict(one)) for name, one in claims.items()}
+    with_rows = [name for name, one in told.items() if one["rows"] and one["rows"][0]["n"] >= RESULT]
+    return {
+        "shape": [1, 1, 1], "mean": [0], "std": [1],  # no image is shown
+        "start": claim or next(iter(with_rows), next(iter(told))),
+        "seeds": [SEEDS[0], SEEDS[-1]], "result": RESULT, "claim": CLAIM,
+        "claims": told,
+    }  # fmt: skip
+
+
+def _told(found: Verdict) -> dict:
+    claim = found.claim
+    said = {"wording": claim.wording, "chinese": claim.chinese, "mark": found.mark, "kind": found.kind, "text": found.text,
+            "expects": " or ".join(claim.expects), "family": claim.family, "metric": claim.metric, "margin": claim.margin,
+            "missing": list(claim.missing), "contrast": claim.study, "regime": "", "cost": "", "rows": [], "detectable": []}  # fmt: skip
+    if not claim.held:
+        return said
+    evidence = Evidence(claim.study)
+    names = [f"{evidence.study.label(arm)} minus {evidence.study.label(against)}" for arm, against in claim.pairs]
+    said |= {"contrast": f"study {claim.study}: {'; '.join(names)}", "regime": _regime(evidence)}
+    report = evidence.report
+    if report is None:
+        return said
+    return said | {"cost": _cost(report, claim), "rows": _rows(report, claim), "detectable": _detectable(report, claim)}
+
+
+def _regime(evidence: Evidence) -> str:
+    fit, build = evidence.study.fit, evidence.study.build
+    net = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in build.items())
+    return f"{evidence.study.data}; {net}; {fit['epochs']} epochs a training"
+
+
+def _cost(report: Report, claim: Claim) -> str:
+    arm, against = claim.pairs[0]
+    if not {arm, against} <= set(report.ledger.index):
+        return ""
+    costs = [f"{report.labels[one]} {report.ledger[one] / report.ledger[report.baseline]:.2f}" for one in (arm, against)]
+    return f"training, teacher included, in units of {report.labels[report.baseline]}: {', '.join(costs)}"
+
+
+def _rows(report: Report, claim: Claim) -> list[dict]:
+    """The contrasts, then every control against what the first contrast is against: seeds, intervals for every n, and the reading."""
+    base = claim.pairs[0][1]
+    pairs = [tuple(pair) for pair in claim.pairs]
+    pairs += [(arm, base) for arm in claim.controls if arm != base and (arm, base) not in pairs]
+    rows = [_row(report, arm, against, number < len(claim.pairs)) for number, (arm, against) in enumerate(pairs)]
+    near = [row["mean"] for row in rows if row["contrast"] and row["n"]]
+    for row in rows:
+        row["far"] = bool(row["n"] and near) and not min(near) - FAR <= row["mean"] <= max(near) + FAR
+    return rows
+
+
+def _row(report: Report, arm: str, against: str, contrast: bool) -> dict:
+    d, found = paired(report.values, arm, against), report.contrast(arm, against)
+    return {
+        "arm": report.labels[arm], "against": report.labels[against], "contrast": contrast, "n": len(d),
+        "seeds": np.round(d, 4).tolist(), "mean": round(float(d.mean()), 4) if len(d) else None,
+        "reading": found.reading.marked if found else "shown, not tested", "intervals": intervals(d),
+    }  # fmt: skip
+
+
+def intervals(d: np.ndarray) -> list[list[float]]:
+    """[mean, low, high] for every n of `SEEDS`; none for fewer than two seeds."""
+    if len(d) < 2:
+        return []
+    expected = [stats.t.ppf(1 - LEVEL / 2, n - 1) * d.std(ddof=1) / n**0.5 for n in SEEDS]
+    there = [
+        t_interval(d[:n]) if n <= len(d) else (d.mean(), d.mean() - half, d.mean() + half) for n, half in zip(SEEDS, expected, strict=True)
+    ]
+    return [[round(float(value), 4) for value in one] for one in there]
+
+
+def _detectable(report: Report, claim: Claim) -> list[float]:
+    """Of the first contrast, for every n: the difference that is found with 80 % power, at the level of the worst place of the family."""
+    d, tested = paired(report.values, *claim.pairs[0]), sum(c.n >= 2 for c in report.contrasts)
+    return [round(float(detectable(n, LEVEL / tested) * d.std(ddof=1)), 4) for n in SEEDS] if len(d) >= 2 else []
+
+
+def detectable(n: int, level: float) -> float:
+    """The mean, in standard deviations, that a two-sided paired t test of n differences finds with 80 % power.
+
+    The chance of finding it on the wrong side, which is below 1e-5 here, is left out, so that 31 of them cost nothing.
+    """
+    beyond = stats.t.ppf(1 - level / 2, n - 1)
+    return special.nctdtrinc(n - 1, 1 - POWER, beyond) / n**0.5

@@ -1,0 +1,47 @@
+"""The picture that stands beside the panel, for hosts without scripts."""
+
+import io
+
+import matplotlib.pyplot as plt
+
+from reducenet.style import BLUE, GREY, drawing
+
+
+def drawn(given: dict) -> tuple[bytes, str]:
+    """A PNG and what it says: the claim that the panel starts with, its contrasts and controls with every seed."""
+    name, claim = given["start"], given["claims"][given["start"]]
+    rows = [row for row in claim["rows"] if row["n"] and not row["far"]]
+    kinds = [one["kind"] for one in given["claims"].values()]
+    with drawing():
+        figure, axes = plt.subplots(figsize=(8, 1.4 + 0.6 * max(1, len(rows))))
+        for place, row in enumerate(rows):
+            colour = BLUE if row["contrast"] else GREY
+            axes.plot(row["seeds"], [place] * row["n"], "|", color=colour, ms=12, mew=1.5, alpha=0.7)
+            if row["intervals"]:
+                mean, low, high = row["intervals"][min(row["n"], given["seeds"][1]) - given["seeds"][0]]
+                axes.plot([low, high], [place, place], color=colour, lw=2.5)
+                axes.plot(mean, place, "o", color=colour, ms=8)
+            axes.text(
+                0,
+                place - 0.36,
+                f"{row['arm']} minus {row['against']}: {row['reading']}",
+                transform=axes.get_yaxis_transform(),
+                fontsize=9.5,
+                va="center",
+            )
+        axes.axvspan(-claim["margin"], claim["margin"], color=GREY, alpha=0.15, lw=0)
+        axes.axvline(0, color="#4d4d4d", lw=1)
+        axes.set(yticks=[], ylim=(max(1, len(rows)) - 0.5, -0.75), xlabel="difference in test accuracy, same seed (points)")
+        axes.set_title(f"{name}: {claim['text']}", loc="left", fontsize=11)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        plt.close(figure)
+    said = (
+        "; ".join(f"{row['arm']} minus {row['against']} {row['mean']:+.2f} points, {row['reading']}".replace("-", "−") for row in rows)
+        or "no rows yet"
+    )
+    alt = (
+        f"The verdicts, a picture of the live panel. {name}: {claim['wording']} {claim['text']}. {said}. Of {len(kinds)} claims "
+        f"{len(kinds) - kinds.count('not decided yet')} are decided or undecided, {kinds.count('not decided yet')} are not decided yet."
+    )
+    return buffer.getvalue(), alt

@@ -1,0 +1,77 @@
+"""Everything that was measured, whatever study it stands in: an arm is a sentence, its seeds, and what it costs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from reducenet.course.evidence import Evidence, project
+from reducenet.study.report.tables import read_rows
+from reducenet.words import caption
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An arm with rows: in the `studies` that have it, called `name` in the first; accuracies in per cent, seed by seed."""
+
+    studies: tuple[str, ...]
+    name: str
+    label: str
+    sentence: str
+    seeds: tuple[int, ...]
+    test: tuple[float, ...]
+    val: tuple[float, ...]
+    cost: float  # MACs of all its training, its teacher's included
+    macs: float  # of one image, as deployed
+
+    @cached_property
+    def mean(self) -> float:
+        return sum(self.test) / len(self.test)
+
+    @cached_property
+    def chosen(self) -> float:
+        """What a choice goes by: mean validation accuracy."""
+        return sum(self.val) / len(self.val)
+
+
+def studies() -> list[str]:
+    """The studies with rows that speak of test images; those that chose a recipe on validation images are left out."""
+    names = sorted(file.parent.name for file in (project() / "reports").glob("*/results.csv"))
+    return [name for name in names if Evidence(name).study.compare.on == "test"]
+
+
+def arms(data: str = "fashion-mini") -> list[Recorded]:
+    """Every arm of every study on `data`, once: arms of two studies whose first seed is the same network at the same cost are one arm."""
+    found: dict[tuple, list] = {}
+    for name in studies():
+        evidence = Evidence(name)
+        if evidence.study.data != data:
+            continue
+        finished = read_rows(project() / "reports" / name).query("status == 'ok'").sort_values("seed")
+        for arm in evidence.study.arms:
+            rows = finished[finished.arm == arm]
+            if len(rows):
+                first = rows.iloc[0]
+                found.setdefault((first.network, first.seed, first.ledger_macs), []).append((evidence, arm, rows))
+    return [_one(same) for same in found.values()]
+
+
+def _one(same: list[tuple[Evidence, str, pd.DataFrame]]) -> Recorded:
+    evidence, arm, _ = same[0]
+    rows = pd.concat([rows for *_, rows in same]).drop_duplicates("seed").sort_values("seed")
+    return Recorded(
+        studies=tuple(evidence.name for evidence, *_ in same),
+        name=arm,
+        label=evidence.study.label(arm),
+        sentence=caption(evidence.study.chains[arm]),
+        seeds=tuple(map(int, rows.seed)),
+        test=tuple(100 * rows.test_accuracy),
+        val=tuple(100 * rows.val_accuracy),
+        cost=float(rows.ledger_macs.mean()),
+        macs=float(rows.macs.iloc[0]),
+    )
+
+
+def plain(study: str = "quick") -> Recorded:
+    """The plain student as `study` trains it, with all seeds that any study has of it."""
+    return next(arm for arm in arms() if study in arm.studies and arm.name == "plain")
