@@ -9,16 +9,18 @@ BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 LOCK := $(shell $(PYTHON) -c "import platform, sys; print('-c requirements.lock' if sys.version_info[:2] == (3, 11) and \
 	(platform.system(), platform.machine()) == ('Linux', 'x86_64') else '')" 2>/dev/null)
 
-.PHONY: help study test test-fast test-slow mutants lab notebooks lint clean
+.PHONY: help study site test test-fast test-slow mutants lab notebooks pages lint clean
 
 help:
 	@echo "make study      environment, then the quick study, then where its report is"
+	@echo "make site       environment, then the course as a folder that opens by double click: site/index.html"
 	@echo "make test       environment, then all tests but the slow ones"
 	@echo "make test-fast  environment, then the tests that take little: a minute"
 	@echo "make test-slow  environment, then the slow tests"
 	@echo "make mutants    environment, then which small changes to the code no test notices"
 	@echo "make lab        environment, then JupyterLab on notebooks/"
 	@echo "make notebooks  build the notebooks from their sources"
+	@echo "make pages      run every page as it is, and write what it took into notebooks/times.json"
 	@echo "make clean      remove the environment (the store of finished runs stays)"
 
 .venv/ready: pyproject.toml requirements.lock
@@ -30,6 +32,9 @@ help:
 study: .venv/ready
 	@$(BIN)/reducenet run quick
 	@$(BIN)/reducenet report quick
+
+site: .venv/ready
+	@$(BIN)/python -m reducenet.course.site site
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(BY_TWO)
@@ -44,10 +49,13 @@ mutants: .venv/ready
 	$(BIN)/python tests/mutate.py
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/03_scaler_branch.ipynb
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb
 
 notebooks: .venv/ready
 	$(BIN)/python notebooks/build.py
+
+pages: .venv/ready
+	$(BIN)/python notebooks/build.py --time
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

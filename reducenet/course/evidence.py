@@ -3,6 +3,7 @@
 One page reads one study, whose comparisons are one family for Holm: a pair has one reading wherever it stands.
 """
 
+import textwrap
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from reducenet.course.figures import Drawn
 from reducenet.study.read import Study, read
+from reducenet.study.report.figures import OFF_SCALE
 from reducenet.study.report.prose import Report, interval, signed
 from reducenet.study.report.statistics import CLAIM, DECIDED, RESULT, Contrast, Reading, paired, t_interval
 from reducenet.study.report.tables import read_rows
@@ -83,15 +85,15 @@ class Evidence:
         pairs = [(pair, baseline) if isinstance(pair, str) else pair for pair in pairs]
         found = [self.contrast(*pair) for pair in pairs]
         with drawing():
-            figure = Figure(figsize=(5.6, 1.0 + 0.62 * len(pairs)))
+            figure = Figure(figsize=(5.0, 1.0 + 0.78 * len(pairs)))
             axes, styles = figure.subplots(), arm_styles([arm for arm in self.study.arms if arm != baseline])
             for place, (pair, contrast) in enumerate(zip(pairs, found, strict=True)):
                 self._row(axes, place, pair, contrast, styles[pair[0]])
-                if pair[0] in live and pair[1] in live:
+                if pair[0] in live and pair[1] in live and abs(live[pair[0]] - live[pair[1]]) < OFF_SCALE:
                     axes.plot(live[pair[0]] - live[pair[1]], place, "o", mfc="#ffffff", mec="#262626", ms=8, mew=1.5, zorder=4)
             axes.axvspan(-self.study.compare.margin, self.study.compare.margin, color=GREY, alpha=0.15, lw=0, zorder=0)
             axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
-            axes.set(ylim=(len(pairs) - 0.5, -0.75), yticks=[], xlabel=f"difference in {self._measure}, same seed (points)")
+            axes.set(ylim=(len(pairs) - 0.6, -0.75), yticks=[], xlabel=f"difference in {self._measure}, same seed (points)")
             return Drawn(figure, self._alt(pairs, found), self._caption(found, any(a in live and b in live for a, b in pairs)))
 
     @property
@@ -102,11 +104,16 @@ class Evidence:
         arm, against = pair
         name = f"{self.study.label(arm)} minus {self.study.label(against)}"
         reading = "no rows yet" if contrast is None else contrast.reading.marked
-        axes.text(0, place - 0.34, f"{name}: {reading}", transform=axes.get_yaxis_transform(), va="center", fontsize=9.5)
+        paper = {"facecolor": "#ffffff", "edgecolor": "none", "pad": 1.5}  # no grid line runs through a name
+        left = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 10, "bbox": paper, "zorder": 3}
+        axes.text(0, place - 0.36, textwrap.fill(f"{name}: {reading}", 58), linespacing=1.05, **left)
         if contrast is None or not contrast.n:
             return
         seeds, (colour, marker) = paired(self.report.values, arm, against), style
         mean, low, high = t_interval(seeds, least=RESULT)
+        if abs(mean) >= OFF_SCALE:
+            axes.text(0, place + 0.04, f"{'◂' if mean < 0 else '▸'} off the scale: {interval(contrast)}", **left)
+            return
         axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, ms=12, alpha=0.6, mew=1.5)
         axes.plot([low, high], [place, place], color=colour, lw=2.5, solid_capstyle="round")
         axes.plot(mean, place, marker, color=colour, ms=9, mew=2)
@@ -124,7 +131,7 @@ class Evidence:
             return f"Not decided yet: study {self.name} has no rows. `reducenet run {self.name}`, then `reducenet report {self.name}`."
         counts = sorted({c.n for c in found if c is not None})
         n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-        own = " Ring: this page's own run, one more seed, not counted." if with_live else ""
+        own = " Ring: this page's own run, not counted." if with_live else ""
         return (
             f"{self.study.data}, study {self.name}, {n} paired seeds: strokes are seeds, lines 95 % t intervals, the grey band is "
             f"what does not matter (±{self.report.margin:g}). Readings are adjusted by Holm over all {len(self.report.contrasts)} "
