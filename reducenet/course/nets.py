@@ -18,6 +18,7 @@ from reducenet.words import MoveError, arms_named, split
 FOLDER = Path(__file__).parent / "nets"
 EXPANSIONS = (1, 2, 4, 8)
 ARMS = {f"teacher-e{e}": ("expansion", f"e{e}") for e in EXPANSIONS}  # file -> (study, arm)
+ARMS |= {"side": ("side", "side"), "side-conv": ("side", "conv")}  # page 04: the side branch, unfolded, and its control
 
 
 def shipped(name: str) -> nn.Module:
