@@ -9,9 +9,10 @@ BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 LOCK := $(shell $(PYTHON) -c "import platform, sys; print('-c requirements.lock' if sys.version_info[:2] == (3, 11) and \
 	(platform.system(), platform.machine()) == ('Linux', 'x86_64') else '')" 2>/dev/null)
 
-.PHONY: help study site test test-fast test-slow mutants lab notebooks pages lint clean
+.PHONY: help play study site test test-fast test-slow mutants lab notebooks pages lint clean
 
 help:
+	@echo "make play       environment, then a trained network in your browser: fade its branch"
 	@echo "make study      environment, then the quick study, then where its report is"
 	@echo "make site       environment, then the course as a folder that opens by double click: site/index.html"
 	@echo "make test       environment, then all tests but the slow ones"
@@ -28,6 +29,11 @@ help:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q $(LOCK) $(PIP_ARGS) -e ".[test]"
 	@touch $@
+
+play: .venv/ready
+	@mkdir -p build
+	@$(BIN)/python -m reducenet.course.live fade build/fade.html
+	@$(BIN)/python -m webbrowser -t "file://$(CURDIR)/build/fade.html" >/dev/null || true
 
 study: .venv/ready
 	@$(BIN)/reducenet run quick

@@ -30,7 +30,7 @@ def trained(net, data, **options):
 def test_it_trains_as_fit_does_and_leaves_what_it_was_given(net, data):
     before = digest(net)
     live = trained(net, data, epochs=2, lr=0.1, seed=3)
-    assert digest(live.net) == digest(fit(net, data, epochs=2, lr=live.lr.value, seed=3, device="cpu", progress=False).net) != before
+    assert digest(live.net) == digest(fit(net, data, epochs=2, lr=0.1, seed=3, device="cpu", progress=False).net) != before
     assert digest(net) == before
     assert "done: " in live.said.value
     assert (live.points[0][0], live.points[-1][0]) == (0.0, 2.0)
@@ -85,3 +85,9 @@ def test_the_curve_is_drawn_anew(net, data):
     live.thread.join(60)
     assert bytes(live.curve.value) != empty
     assert torch.is_grad_enabled()
+
+
+def test_where_no_kernel_runs_it_says_so(net, data):
+    shown = Training(net, data)._repr_mimebundle_()
+    assert shown["text/plain"].startswith("Training live needs a kernel")
+    assert "application/vnd.jupyter.widget-view+json" in shown

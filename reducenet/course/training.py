@@ -31,9 +31,9 @@ class Training(widgets.VBox):
         self.start, self.data, self.options = net, data, {"device": "cpu", **options, "progress": False}
         self.net, self.points, self.thread, self._stop = net, [], None, threading.Event()
         self.held = held_out(data)
-        wide = {"description_width": "8em"}
-        self.epochs = widgets.IntSlider(value=epochs, min=1, max=60, description="epochs", tooltip="epochs of this training", style=wide)
-        self.lr = widgets.FloatLogSlider(value=lr, min=-3, max=0.5, step=0.1, description="learning rate", tooltip="its peak", style=wide)
+        wide = {"description_width": "8em"}  # fields, not sliders: these have a name that is read aloud
+        self.epochs = widgets.BoundedIntText(value=epochs, min=1, max=60, description="epochs", style=wide)
+        self.lr = widgets.BoundedFloatText(value=lr, min=1e-4, max=3.0, step=0.01, description="learning rate", style=wide)
         self.button = widgets.Button(description="Train", button_style="primary", layout={"height": "44px"})
         self.halt = widgets.Button(description="Stop", disabled=True, layout={"height": "44px"})
         self.curve, self.said = widgets.Image(format="png", layout={"max_width": "480px"}), widgets.HTML()
@@ -43,6 +43,11 @@ class Training(widgets.VBox):
         self.add_class("training")
         self._say("not trained here yet")
         self._draw()
+
+    def _repr_mimebundle_(self, **given):
+        return super()._repr_mimebundle_(**given) | {
+            "text/plain": "Training live needs a kernel: open this page in JupyterLab, and run it."
+        }
 
     def train(self) -> None:
         """Start; a second press while it runs does nothing."""
