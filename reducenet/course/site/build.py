@@ -104,9 +104,9 @@ class Site:
         """A report with its figures and the pages of its runs, which lead back here."""
         folder = self.folder / "reports" / name
         shutil.copytree(project() / "reports" / name, folder, ignore=shutil.ignore_patterns(*STALE))
-        index = folder / "index.html"
-        way = '<main>\n<p><a href="../../index.html#reports">← ReduceNet, all reports</a></p>'
-        index.write_text(index.read_text(encoding="utf-8").replace("<main>", way, 1), encoding="utf-8")
+        for file in folder.rglob("*.html"):
+            html = file.read_text(encoding="utf-8").replace("<pre>", '<pre tabindex="0">')  # what scrolls can be reached by keyboard
+            file.write_text(html.replace("<main>", WAY_TO_REPORTS, 1) if file.parent == folder else html, encoding="utf-8")
 
     def _write(self, file: str, template: str, **given) -> None:
         environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined)
@@ -114,6 +114,7 @@ class Site:
         (self.folder / file).write_text(environment.get_template(template).render(**shared, **given), encoding="utf-8")
 
 
+WAY_TO_REPORTS = '<main>\n<p><a href="../../index.html#reports">← ReduceNet, all reports</a></p>'
 # In a panel that is opened by itself; in a frame it would be in the way.
 WAY_BACK = (
     '<p id="way" style="margin:0;padding:.5rem 1rem 0" hidden><a style="color:var(--blue)" href="../index.html#panels">← ReduceNet</a></p>'

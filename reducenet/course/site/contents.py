@@ -104,10 +104,11 @@ def grammar() -> list[dict]:
 
 def _word(word) -> dict:
     parameters = [(p.name, kind_of(p), None if p.default is REQUIRED else toml(p.default)) for p in word.parameters]
-    return {"name": word.name, "exact": word.exact, "says": html(_tried(word.says)), "parameters": parameters,
+    return {"name": word.name, "exact": word.exact, "says": _told(word.says), "parameters": parameters,
             "joins": word.choice.of_kind if word.choice else "", "example": example_of(word)}  # fmt: skip
 
 
-def _tried(says: str) -> str:
-    """A docstring as Markdown: the examples in it are code."""
-    return re.sub(r"(?:^>>> .*\n?(?:^(?!$).*\n?)*)", lambda m: f"```\n{m[0].rstrip()}\n```\n", says, flags=re.MULTILINE)
+def _told(says: str) -> str:
+    """A docstring as HTML: the examples in it are code."""
+    marked = re.sub(r"(?:^>>> .*\n?(?:^(?!$).*\n?)*)", lambda m: f"```\n{m[0].rstrip()}\n```\n", says, flags=re.MULTILINE)
+    return html(marked).replace("<pre>", '<pre tabindex="0">')

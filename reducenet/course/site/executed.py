@@ -70,6 +70,7 @@ def _given(notebook: Path, smoke: bool) -> dict:
 def _execute(notebook: Path, kept: Path, smoke: bool) -> str:
     """Puts the executed notebook there, whole or not at all; a line that says so."""
     import papermill
+    from jupyter_core.utils import ensure_event_loop
     from papermill.exceptions import PapermillExecutionError
 
     start = time.monotonic()
@@ -84,5 +85,7 @@ def _execute(notebook: Path, kept: Path, smoke: bool) -> str:
             raise PageError(f"{notebook.name} does not run: cell {error.cell_index} stops with {said}") from None
         except Exception as error:  # a kernel that died, say
             raise PageError(f"{notebook.name} does not run: {type(error).__name__}: {' '.join(str(error).split())}") from None
+        finally:
+            ensure_event_loop().close()  # that of this thread, which talked to the kernel
         out.replace(kept)
     return f"{notebook.stem} ran in {time.monotonic() - start:.0f} s"
