@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from IPython.display import Markdown
 from pydantic import Field, ValidationError
 
 from reducenet.course.evidence import Evidence, project
 from reducenet.study.read import Study, StudyError
+from reducenet.study.report.prose import interval
 from reducenet.study.report.statistics import CLAIM, DECIDED, Contrast, Reading
+from reducenet.study.report.text import inline
 from reducenet.words import Above0, Strict, complaint, unknown
 
 Text = Annotated[str, Field(min_length=1)]
@@ -149,3 +152,15 @@ def _decided(claim: Claim, found: tuple[Contrast, ...]) -> tuple[str, str]:
         return "supported", "supported"
     power = max(c.detectable for c in found if c.reading == Reading.UNDECIDED)
     return "undecided", f"undecided (would have found {power:.1f} points with 80 % power)"
+
+
+def table(*names: str) -> Markdown:
+    """Every claim, or these, with its verdict, and how its first contrast stands so far."""
+    lines = ["| claim | what the article says | verdict | so far, in points |", "|---|---|---|---|"]
+    for name, claim in register().items():
+        if not names or name in names:
+            found = verdict(claim)
+            first = next(iter(found.contrasts), None)
+            so_far = f"{interval(first)}, {first.reading}" if first is not None and first.n else ""
+            lines.append(f"| {name} | {inline(claim.wording)} | {found.mark} {inline(found.text)} | {so_far} |")
+    return Markdown("\n".join(lines))

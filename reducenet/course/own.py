@@ -1,10 +1,10 @@
 """A study of the reader's own, played as `reducenet` plays it, in a folder that is thrown away: real runs, on synthetic images."""
 
-import contextlib
-import io
 import shutil
 import tempfile
 from pathlib import Path
+
+from IPython.utils.capture import capture_output
 
 from reducenet.course.evidence import project
 from reducenet.study.read import read
@@ -41,11 +41,11 @@ def play_own(arm: str, seeds: int = 2) -> Report:
             (Path(folder) / notebook).parent.mkdir(exist_ok=True)
             shutil.copy(project() / notebook, Path(folder) / notebook)
         file.write_text(STUDY.format(seeds=seeds) + arm, encoding="utf-8")
-        study, printed = read(file), io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        study = read(file)
+        with capture_output() as printed:
             codes = [main([command, str(file), *more]) for command, *more in (("run", "--serial"), ("report",))]
         if any(codes):
-            raise RuntimeError(printed.getvalue())
+            raise RuntimeError(printed.stdout + printed.stderr)
         return Report(study, read_rows(Path(folder) / "reports" / "mine"))
 
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
+from IPython.display import Markdown
 
 from reducenet.course.evidence import Evidence, project
 from reducenet.study.report.tables import read_rows
+from reducenet.study.report.text import code, inline
 from reducenet.words import caption
 
 
@@ -75,3 +77,22 @@ def _one(same: list[tuple[Evidence, str, pd.DataFrame]]) -> Recorded:
 def plain(study: str = "quick") -> Recorded:
     """The plain student as `study` trains it, with all seeds that any study has of it."""
     return next(arm for arm in arms() if study in arm.studies and arm.name == "plain")
+
+
+def table(study: str, *names: str) -> Markdown:
+    """These arms of a study: their sentences, what they cost in units of its baseline, their means, and how many seeds those rest on."""
+    evidence = Evidence(study)
+    there = {arm.name: arm for arm in arms(evidence.study.data) if study in arm.studies}
+    base = there[evidence.study.compare.baseline]
+    lines = [
+        "| arm | sentence | training, × " + inline(base.label) + " | deployed | test accuracy | seeds |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for name in names:
+        label, sentence = inline(evidence.study.label(name)), code(caption(evidence.study.chains[name], evidence.study.defaults))
+        arm = there.get(name)
+        told = (
+            f"{arm.cost / base.cost:.2f} | {arm.macs / base.macs:.2f} | {arm.mean:.1f} % | {len(arm.seeds)}" if arm else "| | no rows | 0"
+        )
+        lines.append(f"| {label} | {sentence} | {told} |")
+    return Markdown("\n".join(lines) + f"\n\nRows: `reports/{study}/results.csv`. Both costs in units of {inline(base.label)}.")

@@ -14,7 +14,7 @@ MARGIN = 0.5
 # (mean difference, its t value, seeds, how much the pair moves together from seed to seed): each is near a line that a slip would move
 PAIRS = [
     (0.6, 2.05, 5, 1.0), (0.6, 2.3, 5, 1.0), (0.6, 2.52, 5, 1.0), (-0.6, 2.65, 5, 1.0), (0.6, 3.5, 5, 0.05), (-1.9, 8.0, 5, 3.0),
-    (0.9, 6.0, 7, 3.0), (0.25, 10.0, 5, 1.0), (0.1, 0.6, 5, 1.0), (0.1, 0.25, 5, 2.0), (0.05, 1.0, 6, 2.0), (0.0, 0.0, 9, 0.3),
+    (0.9, 6.0, 7, 3.0), (0.25, 10.0, 5, 1.0), (0.1, 0.6, 5, 1.0), (0.1, 0.25, 5, 2.0), (0.05, 1.0, 6, 2.0), (0.01, 0.0, 9, 0.3),
     (0.7, 1.2, 9, 0.3), (0.4, 4.0, 9, 2.0), (3.1, 20.0, 4, 0.5), (0.05, 1.0, 3, 0.5),
 ]  # fmt: skip
 SAID = [str(reading) for reading in Reading]
@@ -92,7 +92,7 @@ READING = Task(
             lambda *given: _sure(*given, level=1 - 2 * LEVEL)
         ),
         "this asks for 99 %": _reads(lambda *given: _sure(*given, level=0.99)),
-        "the spread divides by n, not by n − 1": _reads(
+        "this spread divides by n; that of a sample divides by n − 1": _reads(
             lambda d, *_: abs(d.mean()) > stats.t.ppf(1 - LEVEL / 2, len(d) - 1) * d.std() / len(d) ** 0.5
         ),
         "t has n − 1 degrees of freedom, not n": _reads(
