@@ -2,8 +2,8 @@
 
 `FOLDER/src/NAME.py` (percent format) becomes `FOLDER/NAME.ipynb`: no outputs, no execution counts, and ids that depend on the place of
 the cell alone, so two builds are byte-identical and a diff of the source is the whole diff. Into a page go what it took when it was last
-measured (`<!-- times -->`; `--time` runs every page and writes times.json), the way to the next (`<!-- next -->`), and the table of all pages
-(`<!-- contents -->`).
+measured (`<!-- times -->`; `--time` runs every page and writes times.json), the way to the next (`<!-- next -->`), and the table of all
+pages (`<!-- contents -->`).
 """
 
 import json

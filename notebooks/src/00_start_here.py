@@ -18,7 +18,15 @@ retrain: bool = False  # True: train here what is shipped
 # %% tags=["opening"]
 from reducenet.course.opening import open_page
 
-page = open_page("quick", seed=seed, width=width, epochs=epochs, dataset=dataset, profile=profile, retrain=retrain)
+page = open_page(
+    "quick",
+    seed=seed,
+    width=width,
+    epochs=epochs,
+    dataset=dataset,
+    profile=profile,
+    retrain=retrain,
+)
 page
 
 # %% tags=["panel"]
@@ -36,7 +44,9 @@ from reducenet.course.prediction import between, predict
 
 dropped = drop_branch(teacher)
 anew = recalibrate(dropped, page.data, images=min(4000, len(page.data.train.labels)))
-whole, gone, back = (100 * accuracy(net, page.data, page.data.val) for net in (teacher, dropped, anew))
+whole, gone, back = (
+    100 * accuracy(net, page.data, page.data.val) for net in (teacher, dropped, anew)
+)
 predict(
     "Of what dropping the branch cost, measuring the BatchNorms again brings back …",
     ["nothing", "less than half", "more than half", "all of it"],
@@ -53,7 +63,9 @@ predict(
 from reducenet import freeze, fuse
 
 small = drop_branch(teacher)  # the student inside the teacher
-small = recalibrate(small, page.data, images=min(4000, len(page.data.train.labels)))  # its BatchNorms measured again
+small = recalibrate(
+    small, page.data, images=min(4000, len(page.data.train.labels))
+)  # its BatchNorms measured again
 ready = freeze(small, "classifier")  # what is trained now keeps the teacher's classifier
 # small, rows = fit(ready, page.data, epochs=3, lr=0.4)   the second training; its result is shipped: `student`
 deployed = fuse(student)  # every BatchNorm folded into its convolution

@@ -7,6 +7,7 @@ NAMES = {
     "ScalerBlock": "nets.blocks", "PlainBlock": "nets.blocks", "LambdaBlock": "nets.blocks", "PublishedBlock": "nets.blocks",
     "InvertedBlock": "nets.blocks", "RepVGGBlock": "nets.blocks",
     "NotExact": "algebra.exact", "fold_bn": "algebra.exact", "merge": "algebra.exact", "add": "algebra.exact", "repair": "algebra.borders",
+    "stack": "moves.stack", "unstack": "moves.stack", "fit_replicates": "learn.replicates",
     "fuse_report": "deploy.report", "to_program": "deploy.export", "to_onnx": "deploy.export",
     "MoveError": "words", "perform": "words", "cross_entropy": "learn.losses", "DivergedError": "learn.train",
     "accuracy": "learn.evaluate", "parameters": "learn.measure", "macs": "learn.measure", "latency": "learn.measure",

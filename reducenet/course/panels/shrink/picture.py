@@ -26,6 +26,7 @@ def drawn(given: dict) -> tuple[bytes, str]:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     said = "; ".join(
-        f"{step['title']}: {step['parameters']:,} parameters, {100 * step['right'] / of:.1f} % of {of} held-out images right" for step in steps
+        f"{step['title']}: {step['parameters']:,} parameters, {100 * step['right'] / of:.1f} % of {of} held-out images right"
+        for step in steps
     )
     return buffer.getvalue(), f"A trained network loses its branches, a picture of the live panel. {said}."
