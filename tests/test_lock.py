@@ -271,7 +271,7 @@ PROJECT = "methods/simkd.py"
         ("store.py", "SCHEMA = ", "SCHEMA = 1 + "),
         ("words/word.py", "REQUIRED = object()", "REQUIRED = object"),
         ("study/plan.py", "TICKET = 1000", "TICKET = 10"),
-        ("course/checks.py", "1e-10", "1e-9"),
+        ("course/exercises/judge.py", "1e-10", "1e-9"),
     ],
 )
 def test_what_changes_no_number_trips_nothing(file, old, new, copy):
