@@ -5,7 +5,7 @@ import sys
 
 RULES = {
     "seed": (0, 10**6), "expansion": [1, 2, 4, 8], "scaler": (0.0, 1.0), "lam": (0.0, 1.0), "rank": (1, 64), "temperature": (0.1, 100.0),
-    "keep": (0, 3), "width": (4, 64), "epochs": (1, 200), "dataset": ["fashion-mini", "fashion-mnist", "synthetic"],
+    "keep": (0, 5), "width": (4, 64), "epochs": (1, 200), "dataset": ["fashion-mini", "fashion-mnist", "synthetic"],
     "profile": ["smoke", "quick", "full"], "retrain": [False, True],
 }  # fmt: skip
 
