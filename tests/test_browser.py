@@ -1,16 +1,13 @@
-"""The page as a reader meets it: JupyterLab in a real headless Chromium, run from the menu, driven by the keyboard."""
+"""Pages as a reader meets them: run in JupyterLab, their panels taken in hand; opened again where nothing is trusted; on GitHub."""
 
-import os
 import re
 import shutil
-import socket
-import statistics
-import subprocess
-import sys
 import time
-import urllib.request
 
+import nbformat
 import pytest
+from hands import idle_hands
+from servers import in_smoke, jupyterlab
 from studies import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -18,117 +15,150 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
              "--no-first-run"]  # fmt: skip
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
+PAGES = [file.stem for number in ("01", "03", "05") for file in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
+FRAME = "iframe[title$='live panel']"
+IDLE = 120_000  # ms: a kernel imports torch, and the machine may be busy
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """The address of a JupyterLab server on a copy of the notebooks (it saves what it opens)."""
-    home = tmp_path_factory.mktemp("lab")
-    for folder in ("notebooks", "reports", "ablations"):
-        shutil.copytree(ROOT / folder, home / folder, ignore=shutil.ignore_patterns("store", "runs"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-         "--IdentityProvider.token=test", "--LabApp.news_url=None", f"--ServerApp.root_dir={home}", "--ServerApp.port_retries=0"],
-        cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-             "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")},
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/api/status?token=test", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(20)
+def folder(tmp_path_factory):
+    """A copy of what a reader has, the pages in their smoke profile (Lab saves what it opens)."""
+    root = tmp_path_factory.mktemp("reader")
+    for name in ("reports", "ablations"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("store", "runs"))
+    for page in PAGES:
+        in_smoke(ROOT / "notebooks" / f"{page}.ipynb", root / "notebooks")
+    return root
 
 
 @pytest.fixture(scope="module")
-def page(lab):
-    """Page 03, all cells run, the panel on the screen."""
+def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1200, "height": 1000})
-        page.goto(f"{lab}/lab/workspaces/test/tree/notebooks/03_scaler_branch.ipynb?token=test&reset")
-        page.get_by_text("| Idle").wait_for(timeout=90_000)  # cells run before the kernel is up stay empty for good
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        start = time.monotonic()
-        finished = page.get_by_text(re.compile(r"this page took \d+ s here"))
-        for _ in range(240):  # cells below the screen are drawn when they are scrolled to
-            if finished.count():
-                break
-            page.mouse.move(600, 600)
-            page.mouse.wheel(0, 1200)
-            time.sleep(0.5)
-        print(f"\nthe page ran in the browser in {time.monotonic() - start:.0f} s: {finished.first.inner_text()}")
-        show_panel(page)
-        yield page
+        yield browser
         browser.close()
 
 
-def show_panel(page) -> None:
-    """Scroll until the panel stays on the screen: cells above it are still being measured while we scroll."""
-    for _ in range(40):
-        page.locator(".scaler-panel").first.scroll_into_view_if_needed()
-        page.wait_for_timeout(250)
-        if read_out(page):
-            return
-    raise AssertionError("the panel is not on the screen")
+@pytest.fixture(scope="module")
+def lab(folder, tmp_path_factory):
+    with jupyterlab(folder, tmp_path_factory.mktemp("home")) as address:
+        yield address
 
 
-def read_out(page) -> str:
-    return page.locator(".panel-numbers [role=status]").first.inner_text()
+@pytest.fixture(scope="module")
+def stranger(folder, tmp_path_factory):
+    """A Lab of somebody else, who has trusted none of these pages."""
+    with jupyterlab(folder, tmp_path_factory.mktemp("stranger")) as address:
+        yield address
 
 
-def press(page, control: str, key: str) -> float:
-    """Press `key` on a slider; seconds until a read-out has changed."""
-    handle = page.locator(f".panel-{control} .noUi-handle").first
-    handle.focus()
-    before = page.locator(".panel-block").first.inner_html()
-    start = time.monotonic()
-    page.keyboard.press(key)
-    page.wait_for_function("before => document.querySelector('.panel-block').innerHTML !== before", arg=before, timeout=20_000, polling=5)
-    return time.monotonic() - start
+def opened(chromium, address: str, page: str):
+    """The page in this Lab, on a screen that can be touched; without motion that nobody asked for."""
+    view = chromium.new_context(viewport={"width": 1200, "height": 1000}, has_touch=True, reduced_motion="reduce").new_page()
+    view.goto(f"{address}/lab/workspaces/{page}/tree/notebooks/{page}.ipynb?token=test&reset")
+    view.get_by_text("| Idle").wait_for(timeout=IDLE)  # cells run before the kernel is up stay empty for good
+    return view
 
 
-def test_both_controls_answer_to_the_keyboard(page):
-    start = read_out(page)
-    assert "teacher" in start
-    parameters = {}
-    seconds = [press(page, "scaler", "ArrowLeft") for _ in range(4)]
-    assert "between the two" in read_out(page)
-    assert read_out(page) != start
-    press(page, "scaler", "Home")
-    student = read_out(page)
-    assert "student, branch1 is gone" in student
-    parameters[0] = re.search(r"([\d,]+)\nMACs", student).group(1)
-    press(page, "scaler", "End")
-    for _ in range(2):
-        seconds.append(press(page, "expansion", "ArrowLeft"))
-        parameters[len(parameters)] = re.search(r"([\d,]+)\nMACs", read_out(page)).group(1)
-    assert len(set(parameters.values())) == 3
-    aria = page.locator(".panel-block svg").first.get_attribute("aria-label")
-    assert "expansion 1" in aria
-    seconds += [press(page, "expansion", "ArrowRight") for _ in range(3)]
-    print(f"\na move of the panel answers in {1e3 * statistics.median(seconds):.0f} ms (median of {len(seconds)})")
+@pytest.fixture(scope="module")
+def executed(chromium, lab, folder):
+    """`executed(page)`: the page in Lab, all cells run from the menu, and saved; each once."""
+    views = {}
+
+    def run(page: str):
+        if page not in views:
+            view = opened(chromium, lab, page)
+            view.get_by_role("menuitem", name="Run", exact=True).click()
+            start = time.monotonic()
+            view.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            view.get_by_text(re.compile(r"This page took \d+ s here")).wait_for(timeout=IDLE)
+            print(f"\n{page} ran in the browser in {time.monotonic() - start:.0f} s")
+            view.keyboard.press("Control+s")
+            saved = folder / "notebooks" / f"{page}.ipynb"
+            until = time.monotonic() + 30
+            while "This page took" not in saved.read_text() and time.monotonic() < until:
+                view.wait_for_timeout(200)
+            views[page] = view
+        return views[page]
+
+    yield run
+    for view in views.values():
+        view.context.close()
 
 
-def test_nothing_on_the_page_failed(page):
-    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").filter(has_text="Error").count() == 0
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/panel.png")
-        page.set_viewport_size({"width": 420, "height": 900})
-        show_panel(page)
-        page.screenshot(path=f"{folder}/panel-phone.png")
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_in_lab_and_its_panel_is_alive(page, executed):
+    view = executed(page)
+    cells = nbformat.read(f"{ROOT}/notebooks/{page}.ipynb", 4).cells
+    assert view.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").filter(has_text="Error").count() == 0
+    frames = view.locator(FRAME)
+    assert frames.count() == sum("panel" in cell.metadata.get("tags", []) for cell in cells) > 0
+    for i in range(frames.count()):
+        panel = frames.nth(i)
+        panel.scroll_into_view_if_needed()
+        frame = panel.element_handle().content_frame()
+        assert [line for by in ("keyboard", "mouse", "finger") for line in idle_hands(view, frame, by)] == []
+        assert abs(panel.bounding_box()["height"] - frame.evaluate("document.documentElement.offsetHeight")) <= 1
+        assert not panel.locator("xpath=..").locator("img").is_visible()
+
+
+def seen(view, where: str) -> list[str]:
+    """The descriptions of the images there that are seen, whole, and not as a dot."""
+    view.wait_for_function("(where) => [...document.querySelectorAll(where)].every((image) => image.complete)", arg=where)
+    images = view.locator(where)
+    there = [images.nth(i) for i in range(images.count())]
+    return [image.get_attribute("alt") for image in there if image.is_visible() and image.evaluate("(node) => node.naturalWidth") > 200]
+
+
+def pictures(page: str, folder) -> list[str]:
+    """The descriptions of all pictures in the executed page: of panels, figures, drawings."""
+    cells = nbformat.read(folder / "notebooks" / f"{page}.ipynb", 4).cells
+    html = "".join("".join(o.data["text/html"]) for c in cells for o in c.get("outputs", []) if "text/html" in o.get("data", {}))
+    outside = re.sub(r'srcdoc="[^"]*"', "", html)
+    return re.findall(r'<img [^>]*?alt="([^"]+)"', outside)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_where_nothing_is_trusted_pictures_stand_and_predictions_open(page, executed, chromium, stranger, folder):
+    executed(page)
+    view = opened(chromium, stranger, page)
+    assert view.locator("iframe[srcdoc]").count() == 0
+    found = seen(view, ".jp-OutputArea-output img")
+    assert [alt for alt in pictures(page, folder) if alt not in found] == []
+    answer = view.locator(".jp-OutputArea-output summary").first
+    answer.click()
+    assert view.locator(".jp-OutputArea-output details[open] p").first.is_visible()
+    view.context.close()
+
+
+# What is left of HTML by an allow list like GitHub's (html-pipeline's), with images in the page itself, which notebooks consist of.
+GITHUB = {"a", "b", "blockquote", "br", "code", "dd", "details", "div", "dl", "dt", "em", "figcaption", "figure", "h1", "h2", "h3", "hr",
+          "i", "img", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "th", "thead",
+          "tr", "ul"}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_on_github_pictures_stand_and_predictions_open(page, executed, chromium, folder, tmp_path):
+    import nh3
+    from nbconvert import HTMLExporter
+
+    executed(page)
+    html, _ = HTMLExporter(template_name="basic").from_filename(str(folder / "notebooks" / f"{page}.ipynb"))
+    left = {"a": {"href"}, "img": {"src", "alt", "width", "height"}, "details": {"open"}}
+    clean = nh3.clean(html, tags=GITHUB, clean_content_tags={"script", "style"}, attributes=left, url_schemes={"https", "data"})
+    assert not re.search(r"<(iframe|script|style)|style=|data-", clean.replace("data:image", ""))
+    file = tmp_path / "github.html"
+    file.write_text(f"<!doctype html><meta charset=utf-8>{clean}", encoding="utf-8")
+    view = chromium.new_context(java_script_enabled=False).new_page()
+    view.goto(file.as_uri())
+    images = view.locator("img")
+    found = [images.nth(i).get_attribute("alt") for i in range(images.count()) if images.nth(i).bounding_box()["width"] > 200]
+    assert [alt for alt in pictures(page, folder) if alt not in found] == []
+    view.locator("summary").first.click()
+    assert view.locator("details[open] p").first.is_visible()
+    view.context.close()

@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 FRAME = re.compile(r'(<iframe\b[^>]*?) srcdoc="([^"]*)"', re.DOTALL)
 STILL = re.compile(r"<img data-without-scripts[^>]*>", re.DOTALL)
 ROWS = re.compile(r"<code>reports/([\w-]+)/results\.csv</code>")
+SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]  # of an output, the first: no widgets, no scripts
 SETTING_UP = ("parameters", "injected-parameters", "opening")
 HIDDEN = "<style>iframe { display: none; }</style>"  # without scripts, the picture stands for the frame
 
@@ -52,4 +53,6 @@ def _framed(html: str, panel: Callable[[str], str]) -> str:
 
 @cache
 def _exporter() -> HTMLExporter:
-    return HTMLExporter(template_name="cells", extra_template_basedirs=[str(HERE)], exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter = HTMLExporter(template_name="cells", extra_template_basedirs=[str(HERE)])
+    exporter.config.NbConvertBase.display_data_priority = SHOWN
+    return exporter
