@@ -18,7 +18,10 @@ from reducenet.words import MoveError, arms_named, split
 FOLDER = Path(__file__).parent / "nets"
 EXPANSIONS = (1, 2, 4, 8)
 ARMS = {f"teacher-e{e}": ("expansion", f"e{e}") for e in EXPANSIONS}  # file -> (study, arm)
+ARMS |= {"lambda-relu": ("lambda", "wide"), "lambda-slide": ("lambda", "slide")}  # page 01: pairs around a LambdaReLU, unfused
+ARMS |= {"student-fc": ("quick", "drop-fc")}  # page 00: what the second training makes of the teacher without its branches
 ARMS |= {"side": ("side", "side"), "side-conv": ("side", "conv")}  # page 04: the side branch, unfolded, and its control
+ARMS |= {"six-relus": ("masks", "wide")}  # page 02: six blocks, a ReLU inside each, any of which may go
 
 
 def shipped(name: str) -> nn.Module:
