@@ -61,7 +61,7 @@ MISTAKES = [
     ('"drop-fc", "plain-long"', '"drop-fc", "teacher"', "claims.H1: study quick does not compare 'drop-fc' with 'teacher'"),
     ('"drop-fc", "plain-long"', '"plain", "plain"', "claims.H1: study quick does not compare 'plain' with 'plain'"),
     ('"drop-fc", "plain-long"', '"drop-fc"', "claims.H1: pairs"),
-    ('controls = ["drop-ce"]', 'controls = ["drop-cd"]', "claims.H1: unknown arm 'drop-cd' (did you mean 'drop-ce'?)"),
+    ('controls = ["drop-ce"]', 'controls = ["drop-cee"]', "claims.H1: unknown arm 'drop-cee' (did you mean 'drop-ce'?)"),
     ('expects = ["higher"]', 'expects = ["better"]', "claims.H1: "),
     ('expects = ["higher"]', "expects = []", "claims.H1: expects"),
     ("margin = 0.5", "margin = 1.0", "claims.H1: margin 1 is not that of study quick, 0.5"),

@@ -138,7 +138,7 @@ def test_the_slider_goes_to_both_ends_and_nothing_jumps(visit, given, size):
 
     def where():
         return drawn(view).evaluate(
-            "[...document.querySelectorAll('svg, input, dl, .stamp')].map((node) => node.getBoundingClientRect().y)"
+            "[...document.querySelectorAll('svg, input, dl, .stamp')].map((node) => node.getBoundingClientRect().y + scrollY)"
         )
 
     places, slider = where(), view.locator("#n")

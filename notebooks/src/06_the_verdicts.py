@@ -105,8 +105,8 @@ print(
 
 # %%
 def my_factor(n):
-    """What your interval of n seeds is long by, in units of the mean's own spread."""
-    mean, low, high = my_interval(np.arange(n))
+    """How many spreads of its mean your interval of n seeds reaches to each side."""
+    _, low, high = my_interval(np.arange(n))
     return (high - low) / 2 / (np.std(np.arange(n), ddof=1) / sqrt(n))
 
 

@@ -5,6 +5,7 @@ A verdict makes no comparison of its own: it takes the `Contrast` that the study
 
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,13 +100,18 @@ def register(path: Path | None = None) -> dict[str, Claim]:
     return made
 
 
+@cache
+def evidence(study: str) -> Evidence:
+    """Several claims rest on one study: it is read once a process."""
+    return Evidence(study)
+
+
 def _check(claim: Claim) -> None:
     if not claim.held:
         if " " not in claim.study or claim.controls:
             raise ClaimError(f"it has no pairs, so `study` says in words what is missing, and there are no controls; not {claim.study!r}")
         return
-    evidence = Evidence(claim.study)
-    study: Study = evidence.study
+    study: Study = evidence(claim.study).study
     for arm in claim.arms:
         if arm not in study.arms:
             raise ClaimError(unknown("arm", arm, study.arms))
@@ -124,8 +130,7 @@ def verdict(claim: Claim) -> Verdict:
     """What the recorded rows say of the claim. Nothing is decided with fewer than 8 paired seeds in any pair, or without a control."""
     if not claim.held:
         return Verdict(claim, "not decided yet", f"not decided yet: no rows ({claim.study.removeprefix('none yet: ')})")
-    evidence = Evidence(claim.study)
-    report = evidence.report
+    report = evidence(claim.study).report
     if report is None:
         return Verdict(claim, "not decided yet", f"not decided yet: study {claim.study} has no rows", absent=tuple(claim.missing))
     found = tuple(report.contrast(*pair) for pair in claim.pairs)

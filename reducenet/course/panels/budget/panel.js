@@ -114,7 +114,7 @@ class Plane {
     const marks = at.map(([x, y], i) => `<rect class="${i + 1 === state.k ? "drawn" : ""}" x="${x - 4}" y="${y - 4}" width="8" height="8"/>`);
     const [x, y] = at[state.k - 1];
     return `<path d="M${at.map((place) => place.join(" ")).join("L")}"/>${marks.join("")}`
-      + `<text x="${x}" y="${y + 22}" text-anchor="middle">${state.k} ${state.k === 1 ? "ticket" : "tickets"}</text>`;
+      + `<text x="${Math.min(x, this.width - 32)}" y="${y + 22}" text-anchor="middle">${state.k} ${state.k === 1 ? "ticket" : "tickets"}</text>`;
   }
 }
 
@@ -141,14 +141,14 @@ function frame() {
     spent: best ? `${short(best.cost)} multiply-adds` : "–",
     size: best ? `${short(best.macs)} an image` : "–",
     caution: !best ? "" : count < 5 ? `${count} seeds: no result. A number needs 5.` : `${count} seeds, study ${best.studies.join(", ")}. The choice was made on validation images.`,
-    inside: `${inside.length} of ${arms.length} arms are inside. Each of these is the best that some training budget buys.`,
+    inside: best ? `${inside.length} of ${arms.length} arms are inside. Each of these is the best that some training budget buys.` : "No arm is inside.",
     tickets: ticketsSay(arms),
   };
   for (const node of document.querySelectorAll("[data-says]")) write(node, String(said[node.dataset.says]));
   const rows = front.map((arm) => `<li><span></span><span>${short(arm.cost)}</span><span>${percent(arm.mean)}</span></li>`).join("");
   if ($("front").dataset.rows !== rows + front.map((arm) => arm.label)) {
     $("front").innerHTML = rows;
-    for (const [i, arm] of front.entries()) $("front").children[i].firstChild.textContent = arm.label;
+    for (const [i, arm] of front.entries()) $("front").children[i].firstChild.textContent = `${arm.label} (${arm.studies[0]})`;
     $("front").dataset.rows = rows + front.map((arm) => arm.label);
   }
   for (const [name, last] of [["cost", given.steps], ["macs", given.steps], ["k", tickets.n]]) {

@@ -7,7 +7,7 @@ the one to expect if the spread stays as it was measured.
 import numpy as np
 from scipy import special, stats
 
-from reducenet.course.claims import Claim, Verdict, register, verdict
+from reducenet.course.claims import Claim, Verdict, evidence, register, verdict
 from reducenet.course.evidence import Evidence
 from reducenet.study.report.prose import Report
 from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, paired, t_interval
@@ -39,19 +39,19 @@ def _told(found: Verdict) -> dict:
             "missing": list(claim.missing), "contrast": claim.study, "regime": "", "cost": "", "rows": [], "detectable": []}  # fmt: skip
     if not claim.held:
         return said
-    evidence = Evidence(claim.study)
-    names = [f"{evidence.study.label(arm)} minus {evidence.study.label(against)}" for arm, against in claim.pairs]
-    said |= {"contrast": f"study {claim.study}: {'; '.join(names)}", "regime": _regime(evidence)}
-    report = evidence.report
+    there = evidence(claim.study)
+    names = [f"{there.study.label(arm)} minus {there.study.label(against)}" for arm, against in claim.pairs]
+    said |= {"contrast": f"study {claim.study}: {'; '.join(names)}", "regime": _regime(there)}
+    report = there.report
     if report is None:
         return said
     return said | {"cost": _cost(report, claim), "rows": _rows(report, claim), "detectable": _detectable(report, claim)}
 
 
-def _regime(evidence: Evidence) -> str:
-    fit, build = evidence.study.fit, evidence.study.build
+def _regime(there: Evidence) -> str:
+    fit, build = there.study.fit, there.study.build
     net = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in build.items())
-    return f"{evidence.study.data}; {net}; {fit['epochs']} epochs a training"
+    return f"{there.study.data}; {net}; {fit['epochs']} epochs a training"
 
 
 def _cost(report: Report, claim: Claim) -> str:
@@ -79,7 +79,7 @@ def _row(report: Report, arm: str, against: str, contrast: bool) -> dict:
     return {
         "arm": report.labels[arm], "against": report.labels[against], "contrast": contrast, "n": len(d),
         "seeds": np.round(d, 4).tolist(), "mean": round(float(d.mean()), 4) if len(d) else None,
-        "reading": found.reading.marked if found else "shown, not tested", "intervals": intervals(d),
+        "reading": found.reading.marked if found else "not tested", "intervals": intervals(d),
     }  # fmt: skip
 
 
