@@ -9,9 +9,9 @@
 # %% [markdown]
 # # 4 · A branch that folds away
 #
-# > Freeze the small network and let a linear branch learn from the large one. Then the branch folds into the conv beside it. What did it carry?
+# > Freeze the small network and let a linear branch learn from the large one; then fold it into the conv beside it. Can it carry knowledge?
 # >
-# > 中文：冻结小网络，让一条线性旁支向大网络学习，再把旁支并入旁边的卷积；看看它到底带走了什么。
+# > 中文：冻结小网络，让一条线性旁支向大网络学习，再把旁支并入旁边的卷积：它带得动大网络的知识吗？
 #
 # <!-- times -->
 
@@ -257,11 +257,20 @@ page.evidence.figure(*asked, live=live)
 page.evidence.say(*asked)
 
 # %% [markdown]
-# Expand first, as the article does, or reduce first, as LoRA does? Labels alone, or soft ones? And one line that needs no branch at all: the
-# best linear imitation of the teacher's branch, solved in closed form.
+# Expand first, as the article does, or reduce first, as LoRA does? Soft labels, or hard ones alone? What if the BNs are put on their scale
+# before the branch starts? And what if nothing is trained, but the best linear imitation of the teacher solved for in closed form?
 
 # %%
-page.evidence.say(("lora", "lora-rank"), ("lora", "lora-ce"), "ridge", "lora-bn")
+page.evidence.say(("lora", "lora-rank"), ("lora", "lora-ce"), "lora-bn", "ridge")
+
+# %% [markdown]
+# That imitation says how much a single conv can be at all of what the teacher's two branches make together, block by block:
+
+# %%
+from reducenet.methods.ridge import fit_quality
+
+quality = fit_quality(student, page.data, teacher=teacher, images=200)
+print("; ".join(f"{name}: {100 * r2:.0f} %" for name, r2 in quality.items()), "of the variance")
 
 # %% [markdown]
 # ## Break it
@@ -311,7 +320,7 @@ page.evidence.say(("lora", "conv"), "lora")
 #
 # <details><summary>1. From which width on can the branch become any kernel?</summary>From min(out, 9 · in): expansion 1 here. Expansion 2 or 8 adds ways to get there, and no kernel.</details>
 # <details><summary>2. Why does one factor start at zero, and why not both?</summary>With B = 0 the branch starts as nothing and B still learns, since its gradient goes through A. With both at zero neither gets a gradient, ever.</details>
-# <details><summary>3. The frozen student has few weights to train. Why does a step hardly get cheaper?</summary>Gradients must still pass back through everything behind the first branch, and the teacher runs along. Only the weights' own gradients are saved.</details>
+# <details><summary>3. The frozen student has few weights to train. Why does a step get only a little cheaper?</summary>Gradients must still pass back through everything behind the first branch, and the teacher runs along. Only the weights' own gradients are saved.</details>
 # <details><summary>4. Is the soft part zero where student and teacher agree? Is the cross entropy with soft labels?</summary>The KL is. The cross entropy is larger by the teacher's entropy, which no student can change: the gradients are the same.</details>
 # <details><summary>5. A BN inside the branch folds, but only in eval mode. Why?</summary>In eval mode it is a fixed scale and shift. In train mode it depends on the other images of the batch, and no conv does.</details>
 #

@@ -12,7 +12,7 @@ def side_block(expansion: int) -> tuple[str, str]:
         'text-anchor="middle">', f'<rect width="330" height="236" fill="{PAPER}"/>',
         _box(175, 6, 50, "x", "#bbbbbb"), _line(175, 28, left, 58), _line(175, 28, right, 80),
         _box(left, 58, wide, "conv3 A", ORANGE), _line(left, 80, left, 100), _box(left, 100, 60, "conv1 B", ORANGE),
-        _box(right, 80, 70, "conv3 W", GREEN), _text(right, 118, "frozen"), _text(left, 48, f"m = {expansion} × out"),
+        _box(right, 80, 70, "conv3 W", GREEN), _text(right + 58, 95, "frozen"), _text(left - 46, 50, f"m = {expansion} × out"),
         _line(left, 122, 167, 152), _line(right, 102, 183, 152),
         f'<circle cx="175" cy="158" r="10" fill="{PAPER}" stroke="{INK}"/>', _text(175, 162, "+"),
         _line(175, 168, 175, 190), _box(175, 190, 80, "BN·ReLU", "#bbbbbb"), "</svg>",
