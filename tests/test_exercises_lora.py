@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from studies import ROOT
 from torch import nn
 
 from reducenet.course.exercises import lora
@@ -167,6 +168,45 @@ def test_other_wrong_losses_hear_why(wrong, says):
     answer = lora.distil(wrong)
     assert answer.mark == "✗"
     assert re.search(says, answer.text), answer.text
+
+
+PAGE = (ROOT / "notebooks" / "src" / "04_lora_distillation.py").read_text(encoding="utf-8")
+
+
+def test_the_solutions_of_the_page_are_right():
+    told = re.findall(r"# ```python\n(.*?)# ```", PAGE, re.DOTALL)
+    names = {"torch": torch, "F": F}
+    for solution in told:
+        exec(re.sub("^# ?", "", solution, flags=re.MULTILINE), names)
+    assert (lora.fold(names["folded"]).mark, lora.distil(names["distillation"]).mark) == ("✓", "✓")
+    for stub, check in (("folded", lora.fold), ("distillation", lora.distil)):
+        exec(re.search(rf"^def {stub}\(.*?\n    return \.\.\.$", PAGE, re.MULTILINE | re.DOTALL)[0], names)
+        assert check(names[stub]).mark == "☐"
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_fold_that_the_page_derives_is_the_packages(stride):
+    """The cell as it stands on the page."""
+    (cell,) = [cell for cell in PAGE.split("# %%") if "def my_fold" in cell]
+    names = {"nn": nn, "torch": torch, "F": F}
+    exec(cell.partition("\n")[2], names)
+    net = attach(nn.Sequential(nn.Conv2d(4, 6, 3, stride, 1, bias=False)).double(), expansion=2, at="0")
+    nn.init.normal_(net[0].parametrizations.weight[0].second)
+    mine, theirs = names["my_fold"](net[0]), fold_net(net)[0]
+    torch.testing.assert_close(mine.weight, theirs.weight, rtol=0, atol=1e-12)
+    x = torch.randn(2, 4, 9, 9, dtype=torch.float64)
+    torch.testing.assert_close(mine(x), net(x), rtol=0, atol=1e-12)
+
+
+def test_with_both_factors_at_zero_neither_ever_learns():
+    """Question 2 of the page; with one at zero the other side learns."""
+    for zero, learns in ((("second",), [False, True]), (("first", "second"), [False, False])):
+        net = attach(nn.Sequential(nn.Conv2d(3, 4, 3)), expansion=2, at="0")
+        pair = net[0].parametrizations.weight[0]
+        for name in zero:
+            nn.init.zeros_(getattr(pair, name))
+        net(torch.randn(2, 3, 5, 5)).square().sum().backward()
+        assert [bool(part.grad.any()) for part in (pair.first, pair.second)] == learns
 
 
 @pytest.mark.parametrize("check", [lora.fold, lora.distil])

@@ -101,6 +101,8 @@ FOLD = Task(
         "the branch's kernel is flipped: a Conv2d does not flip, so nothing has to be flipped back": _flipped,
         "the kernel is flipped: a Conv2d does not flip, so nothing has to be flipped back": lambda w, b, *rest: (
             _pair()(w, b, *rest)[0].flip(2, 3), b),
+        "the second conv has to read the first's outputs, and F.conv2d(first, second) reads its inputs: swap the two dimensions, and back":
+            _pair("oi,mikl->mokl"),
         "the factors are multiplied number by number; the sum over the middle channels is missing": lambda w, b, first, second, s: (
             w + s * second * first, b),
         "the kernels are added; the two convs stand one behind the other, so they multiply": lambda w, b, first, second, s: (
@@ -188,6 +190,8 @@ KD = Task(
         "the soft part is not multiplied by T squared": _loss(_kl),
         "the soft part is multiplied by T, not by T squared": _loss(lambda s, t, T: T * _kl(s, t, T)),
         "the soft part is divided by T squared": _loss(lambda s, t, T: _kl(s, t, T) / T**2),
+        "the soft part is multiplied by T squared twice": _loss(lambda s, t, T: T**2 * kd_term(s, t, T)),
+        "T squared is on the labels' part; it belongs to the soft one": _loss(_kl, lambda s, t, y, T: T**2 * F.cross_entropy(s, y)),
         "T squared is on the whole loss; it belongs to the soft part": _learned(
             lambda s, t, y, T, w: T**2 * ((1 - w) * F.cross_entropy(s, y) + w * _kl(s, t, T))),
         "the KL is averaged over the classes too (reduction \"mean\", torch's default): C times too small": _loss(
