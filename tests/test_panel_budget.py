@@ -177,6 +177,14 @@ def test_it_says_what_it_shows(visit, given):
     assert says(view, "mean") == f"{best['mean']:.1f} %"
     assert says(view, "sentence") == best["sentence"]
     assert says(view, "seeds") == " · ".join(f"{one:.1f}" for one in best["test"])
+    place = "(one) => one.getAttribute('transform')"
+    there = view.evaluate("(arm) => [planes.cost.x(arm.cost).toFixed(1), planes.cost.y(arm.mean).toFixed(1)].join(' ')", best)
+    assert view.locator("#cost-plane .best").evaluate(place) == f"translate({there})"
+    assert view.locator("#cost-plane .seeds line").count() == len(best["test"])
+    view.evaluate("change({ cost: 60 })")
+    low, high = given["ends"]["cost"]
+    dear = [arm for arm in given["arms"] if arm["cost"] > low * (high / low) ** (60 / given["steps"])]
+    assert drawn(view).locator("#cost-plane .arms .out").count() == view.locator("#macs-plane .arms .out").count() == len(dear)
     view.locator("#k").focus()
     view.keyboard.press("End")
     tickets = given["tickets"]

@@ -18,7 +18,7 @@ def parallel() -> tuple[str, str]:
         _box(middle, 26, 50, "x", "#bbbbbb"), _box(one, 26, 50, "x", "#bbbbbb"),
         *(_line(middle, 48, place, 74) for place in (left, middle, right)), _line(one, 48, one, 100),
         _box(left, 74, 66, "conv 3×3", BLUE), _box(middle, 74, 66, "conv 1×1", GREEN), _box(right, 74, 66, "u · x", ORANGE),
-        _text(left, 114, "× s₃"), _text(middle, 114, "× s₁"), _text(right, 114, "× sᵢ"),
+        _text(left, 114, "× s₃"), _text(middle, 114, "× s₁"), _text(right, 114, "× s₀"),
         *(_line(place, 120, middle, 150) for place in (left, middle, right)), _plus(middle, 158), _line(middle, 168, middle, 184),
         _box(one, 100, 80, "conv 3×3", BLUE), _text(one, 140, "gradient × M"), _line(one, 146, one, 184),
         _box(middle, 184, 50, "y", "#bbbbbb"), _box(one, 184, 50, "y", "#bbbbbb"),

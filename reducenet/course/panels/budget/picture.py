@@ -3,6 +3,7 @@
 import io
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import EngFormatter
 
 from reducenet.style import BLUE, GREEN, GREY, ORANGE, drawing
 
@@ -24,7 +25,7 @@ def drawn(given: dict) -> tuple[bytes, str]:
     arms = [arm for arm in given["arms"] if given["start"] in (given["studies"][0], *arm["studies"])]
     tickets, steps = given["tickets"], front(arms)
     with drawing():
-        figure, axes = plt.subplots(figsize=(8, 4))
+        figure, axes = plt.subplots(figsize=(8, 4.6))
         axes.plot([arm["cost"] for arm in arms], [arm["mean"] for arm in arms], "o", color=GREY, ms=5, alpha=0.7, label="an arm")
         axes.step([*(arm["cost"] for arm in steps), given["ends"]["cost"][1]], [*(a["mean"] for a in steps), steps[-1]["mean"]],
                   where="post", color=BLUE, lw=2, label="what a training budget buys, chosen on validation")  # fmt: skip
@@ -33,7 +34,8 @@ def drawn(given: dict) -> tuple[bytes, str]:
         axes.plot(steps[-1]["cost"], steps[-1]["mean"], "D", color=ORANGE, ms=10)
         axes.set(xscale="log", ylim=given["accuracies"], xlim=given["ends"]["cost"], ylabel="mean test accuracy (%)",
                  xlabel="training cost, teacher included (multiply-adds)")  # fmt: skip
-        axes.legend(frameon=False, loc="lower right")
+        axes.xaxis.set_major_formatter(EngFormatter())
+        figure.legend(frameon=False, loc="outside lower left", ncols=1)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
         plt.close(figure)

@@ -42,6 +42,6 @@ def drawn(given: dict) -> tuple[bytes, str]:
     )
     alt = (
         f"The verdicts, a picture of the live panel. {name}: {claim['wording']} {claim['text']}. {said}. Of {len(kinds)} claims "
-        f"{len(kinds) - kinds.count('not decided yet')} are decided or undecided, {kinds.count('not decided yet')} are not decided yet."
+        f"{sum(kind in ('supported', 'refuted', 'equivalent') for kind in kinds)} are decided."
     )
     return buffer.getvalue(), alt
