@@ -160,13 +160,16 @@ print("same logits, same gradients:", [f"{score.grad:+.4f}" for score in scores(
 # Now they learn, weights and scores together, for one epoch on a copy. The mask that comes out is the one that is used from here on.
 
 # %%
+from IPython.utils.io import capture_output
+
 from reducenet import fit, search_mask
 
 quietly = {"lr": 0.05, "epochs": 1, "seed": seed, "device": page.device, "progress": False}
 searched = keep_highest(fit(gated(MyGate, starts), page.data, hooks=[keep_highest], **quietly).net)
 stays = {name: searched.get_submodule(name).kept for name in acts}
 gone = [name for name in acts if not stays[name]]
-found = search_mask(net, page.data, keep=keep, seed=seed, device=page.device)
+with capture_output():  # its progress bar
+    found = search_mask(net, page.data, keep=keep, seed=seed, device=page.device)
 assert found[-1]["linearise"]["at"] == gone, "the package chooses another mask"
 for name, score in zip(acts, scores(searched), strict=True):
     print(f"{name:16s} score {score.item():+.3f}  {'stays' if stays[name] else 'goes'}")
@@ -208,9 +211,9 @@ predict(
 )
 
 # %% [markdown]
-# The scores were trained while the weights moved, so they say what a network that goes on training can spare, not what this one can. In
-# the panel, set *and then* to each of its three positions: the cloud of masks rises, and it gets flat. The flatter it is, the less
-# there is to choose.
+# We expected the choice to matter. In the panel, keep three and set *and then* to each of its three positions: as
+# they are the masks lie far apart, with the BNs measured anew they close up, and after one epoch more they are nearly level, whoever chose.
+# What a mask is worth before training says little about what it is worth after.
 #
 # ## Your turn
 #
@@ -296,7 +299,8 @@ page.evidence.figure(*pairs, live=live)
 page.evidence.say(("learned", "random"), ("learned", "greedy"))
 
 # %% [markdown]
-# What could a choice be worth at most? These are all masks that keep one, every one trained on alike, means over the seeds.
+# What could a choice be worth at most? These are all masks that keep one, every one trained on alike, means over the seeds. Every chooser
+# ends at one of the six.
 
 # %%
 for arm in (
@@ -330,7 +334,7 @@ for start in (1.0, 0.5):
     print(f"all start at {start}:", [f"{score.item():.4f}" for score in scores(stuck)])
 
 # %% [markdown]
-# Those that start at the end never move, so the mask is the order of the blocks. Nothing warns: the loss falls, since the weights learn.
+# Those that start at the end never move, so all scores stay equal, and how a sort treats equals decides. Nothing warns: the weights learn.
 #
 # And padding that stays on the second conv: one conv with the merged kernel is right inside and wrong on the ring.
 
@@ -365,7 +369,7 @@ page.evidence.say(("learned", "random"), ("learned", "none"), ("learned", "plain
 #
 # <details><summary>1. Why is the gradient of a score zero where all inputs of the ReLU are positive?</summary>Then relu(x) − x is zero: the ReLU does nothing there, and whether it stays makes no difference.</details>
 # <details><summary>2. Both forward passes are hard. Why does the gradient of a score not depend on whether its ReLU is kept now?</summary>It is multiplied by relu(x) − x in both cases, and the switch is not in that term. So who is out can come back. What does depend on it is the gradient that arrives from behind.</details>
-# <details><summary>3. The pair merges to a conv of the same size as one of its own. Why does MACs fall less than the number of convs suggests?</summary>The conv behind each pair, the stem and the shortcuts stay as they are.</details>
+# <details><summary>3. Each pair becomes a conv of less than half its multiply-adds. Why do those of the network not halve?</summary>The conv behind each pair, the stem and the shortcuts stay as they are.</details>
 # <details><summary>4. Is a mask that keeps no ReLU a linear network?</summary>No. Behind each pair and behind each sum a ReLU stays. Only those inside the pairs go.</details>
 # <details><summary>5. What does pad-first change, and when must it be done?</summary>The values on the ring: the second conv now reads what the first computes beyond the border, not zeros. Before the training that follows, so that this training makes up for it.</details>
 #

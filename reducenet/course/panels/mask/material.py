@@ -27,7 +27,7 @@ from reducenet.words import split
 
 RECORD = Path(__file__).with_name("record.json")
 CHOOSERS = ("learned", "greedy", "magnitude", "random")
-ROUNDS = 5  # of timing; the fastest counts, since other work only slows down
+ROUNDS = 40  # of timing, short ones; the fastest counts, since other work only slows down
 
 
 def material(bench: Bench) -> dict:
@@ -107,7 +107,7 @@ def chosen(bench: Bench, by: str, keep: int, **given) -> int:
 def seconds(bench: Bench) -> list[float]:
     """Median seconds of one image through the deployed network of every mask, the fastest of several rounds."""
     deployed = [fuse(bench.masked(mask), strict=False) for mask in bench.masks]
-    rounds = [[measure.latency(net, bench.shape, seconds=0.05)["median"] for net in deployed] for _ in range(ROUNDS)]
+    rounds = [[measure.latency(net, bench.shape, seconds=0.005)["median"] for net in deployed] for _ in range(ROUNDS)]
     return [float(f"{min(times):.3g}") for times in zip(*rounds, strict=True)]
 
 

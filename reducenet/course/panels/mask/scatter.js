@@ -102,7 +102,7 @@ class Scatter {
     const rows = [], lines = [];
     const dots = [...labels].map(([mask, names]) => ({ x: this.x(mask), y: this.y(this.shown[mask]), text: names.join(", ") }));
     for (const { x, y, text } of dots.sort((a, b) => a.x - b.x)) {
-      const half = 3.5 * text.length + 4, at = Math.min(this.width - Scatter.space.right - half, Math.max(half, x));
+      const half = 3.5 * text.length + 8, at = Math.min(this.width - Scatter.space.right - half, Math.max(half, x));
       const free = rows.findIndex((end) => end < at - half), row = free < 0 ? rows.length : free;
       rows[row] = at + half;
       lines.push(`<line x1="${x.toFixed(1)}" y1="${(y - 7).toFixed(1)}" x2="${x.toFixed(1)}" y2="${17 + 15 * row}"/>`,
