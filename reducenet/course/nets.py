@@ -36,7 +36,7 @@ def teachers() -> dict[int, nn.Module]:
     return {expansion: shipped(f"teacher-e{expansion}") for expansion in EXPANSIONS}
 
 
-def trained(study: Study, arm: str, data: Data, *, seed: int, epochs: int, build: dict, device: str) -> Played:
+def trained(study: Study, arm: str, data: Data, *, seed: int, epochs: int, build: dict, device: str, progress: bool = False) -> Played:
     """The arm's chain played here: every fit takes `epochs`, `build` goes before what it says of it. Networks that it needs come first.
 
     Raises `MoveError` for an arm whose epochs follow from another's cost, `DivergedError` where a fit diverges.
@@ -48,9 +48,10 @@ def trained(study: Study, arm: str, data: Data, *, seed: int, epochs: int, build
             raise MoveError(f"{arm}: its epochs follow from another arm's cost; `reducenet run` it")
         own = {"build": build, "fit": {"epochs": epochs}}.get(name, {})
         needs = dict(arms_named(move))
-        networks = {p: trained(study, a, data, seed=seed, epochs=epochs, build=build, device=device).net for p, a in needs.items()}
+        how = dict(seed=seed, epochs=epochs, build=build, device=device, progress=progress)
+        networks = {p: trained(study, a, data, **how).net for p, a in needs.items()}
         before = {"net": played.net, "before": played.sentence} if played else {}
-        bench = Bench(data, networks, device=device, progress=None)
+        bench = Bench(data, networks, device=device, progress=progress)
         played = play([{name: given | own}], bench, **before, seed=seed, nth_fit=fits)
         fits += name == "fit"
         if played.diverged:

@@ -92,6 +92,7 @@ class Page:
     @cache  # noqa: B019 - a page lives as long as its kernel
     def _trained(self, study: str, arm: str, build: tuple) -> Played:
         given = {"seed": self.seed, "epochs": self.epochs, "build": {**self._build, **dict(build)}, "device": self.device}
+        given["progress"] = self.training["progress"]
         return nets.trained(Evidence(study).study, arm, self.data, **given)
 
     def panel(self, name: str, **given):

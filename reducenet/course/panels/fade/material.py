@@ -123,5 +123,5 @@ def shipped() -> Bench:
 if __name__ == "__main__":
     bench, everywhere = shipped(), tuple(range(STEPS))
     record = {digest(teacher, bench): curves(teacher, bench, everywhere) for teacher in bench.teachers.values()}
-    RECORD.writepixels("{" + ",\n ".join(f'"{key}": {json.dumps(value)}' for key, value in record.items()) + "}\n")
+    RECORD.write_text("{" + ",\n ".join(f'"{key}": {json.dumps(value)}' for key, value in record.items()) + "}\n")
     print(RECORD, f"{RECORD.stat().st_size / 1e3:.0f} kB")
