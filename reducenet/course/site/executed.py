@@ -1,8 +1,8 @@
 """Pages executed: by papermill, two at a time, and not again while neither the page nor what it is made of has changed."""
 
+import contextlib
 import hashlib
 import json
-import os
 import re
 import tempfile
 import time
@@ -15,7 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from reducenet.course.evidence import project
-from reducenet.study.run.kernels import ENVIRONMENT, SocketKernelManager
+from reducenet.study.run.kernels import SocketKernelManager
 
 PACKAGE = Path(__file__).parents[2]
 SMOKE = {"profile": "smoke", "dataset": "synthetic"}
@@ -28,21 +28,19 @@ class PageError(RuntimeError):
 
 def executed(notebooks: list[Path], cache: Path, smoke: bool = False, say: Callable[[str], None] = print) -> dict[Path, NotebookNode]:
     """Every notebook with its outputs, from `cache` where it has them. Raises `PageError` for the first that does not run."""
+    cache, about = cache.resolve(), made_of()
     cache.mkdir(parents=True, exist_ok=True)
-    about = made_of()
     kept = {notebook: cache / f"{notebook.stem}-{_key(notebook, smoke, about)}.ipynb" for notebook in notebooks}
     missing = [notebook for notebook in notebooks if not kept[notebook].is_file()]
     say(f"pages: {len(notebooks) - len(missing)} of {len(notebooks)} executed before")
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
-    pool = ThreadPoolExecutor(AT_ONCE)  # a kernel is a process of its own
-    try:
-        for done in as_completed([pool.submit(_execute, notebook, kept[notebook], smoke) for notebook in missing]):
-            say(done.result())
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    # A kernel is a process of its own. All start in one folder: papermill's `cwd` moves the whole process, which two threads cannot do.
+    with contextlib.chdir(cache), ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            for done in as_completed([pool.submit(_execute, notebook, kept[notebook], smoke) for notebook in missing]):
+                say(done.result())
+        except PageError:
+            pool.shutdown(cancel_futures=True)
+            raise
     return {notebook: nbformat.read(file, as_version=4) for notebook, file in kept.items()}
 
 
@@ -78,7 +76,7 @@ def _execute(notebook: Path, kept: Path, smoke: bool) -> str:
         out = Path(folder) / "out.ipynb"
         try:
             papermill.execute_notebook(
-                notebook, out, _given(notebook, smoke), kernel_name="python3", progress_bar=False, log_output=False, cwd=folder,
+                notebook, out, _given(notebook, smoke), kernel_name="python3", progress_bar=False, log_output=False,
                 kernel_manager_class=SocketKernelManager)  # fmt: skip
         except PapermillExecutionError as error:
             said = " ".join(f"{error.ename}: {error.evalue}".split())

@@ -12,10 +12,12 @@ from latex2mathml.converter import convert
 # Between tags, and outside of what is shown as it was typed.
 TYPED = re.compile(r"(<(pre|code|script|style|svg|math|textarea)\b.*?</\2\s*>|<!--.*?-->|<[a-zA-Z/!][^>]*>)", re.DOTALL)
 FORMULA = re.compile(r"(?<![\\$])\$\$(?P<block>[^$]+)\$\$(?!\$)|(?<![\\$])\$(?P<inline>[^$\s](?:[^$]*[^$\s\\])?)\$(?![\d$])")
+# The same in words that latex2mathml knows.
 SAME = (
     (r"(begin|end)\{(?:aligned|split|align)\}", r"\1{align*}"),
     (r"\\mathrm\{([A-Za-z ]+)\}", r"\\text{\1}"),
-)  # in words of latex2mathml
+    (r"\\[bB]igg?[lrm]?\s*(?=\\[lr]angle)", ""),
+)
 
 
 class FormulaError(ValueError):
