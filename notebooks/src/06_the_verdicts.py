@@ -9,9 +9,9 @@
 # %% [markdown]
 # # 6 · Which claims hold?
 #
-# > The article makes claims; each got arms, controls and a rule before its seeds were run. Here is what the rows say, and how to read them.
+# > The article makes claims; each has arms, controls and a rule, fixed before the seeds that decide it are there. What do the rows say?
 # >
-# > 中文：文章的每条论断都事先配好了实验臂、对照和判定规则；这里是数据的回答，以及该怎样读它们。
+# > 中文：文章的每条论断都配有实验臂、对照和判定规则，并在决定性的种子跑完之前定下；数据怎么说？
 #
 # <!-- times -->
 
@@ -248,7 +248,8 @@ print(f"looked at once, with all 32 seeds: {100 * hits[:, -1].mean():.1f} % find
 print(f"looked at after every seed: {100 * hits.any(1).mean():.1f} % find one, sooner or later")
 
 # %% [markdown]
-# That is why the register says how many seeds decide, before they are run.
+# That is why the register says how many seeds decide, and what comes before is called *so far*. It was written when some studies had five seeds
+# already: a peek of ours, which you now know of.
 #
 # ## Recap
 #

@@ -99,7 +99,7 @@ function drawnRow(row, top, clip) {
 function marks() {
   const width = $("marks").clientWidth || 360, x = (n) => 14 + ((n - least) / (most - least)) * (width - 28);
   const told = [[least, String(least)], [given.result, "a result"], [given.claim, "a claim"], [16, "16"], [24, "24"], [most, String(most)]];
-  if (width < 480) told[1][1] = String(given.result);
+  if (width < 560) told[1][1] = String(given.result);
   $("marks").innerHTML = told.map(([n, text]) => `<line x1="${x(n)}" x2="${x(n)}" y1="0" y2="6"/><text x="${x(n)}" y="19">${text}</text>`).join("");
 }
 
