@@ -1,12 +1,19 @@
 """Page 01's exercises: what is right however it is written, and what every wrong answer hears."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
+from studies import ROOT
 from torch import nn
 
+from reducenet import fold_bn, merge
 from reducenet.course.exercises import lambda_relu as exercises
 from reducenet.nets.activation import LambdaReLU
+from reducenet.nets.blocks import LambdaBlock
+
+PAGE = (ROOT / "notebooks" / "src" / "01_lambda_relu.py").read_text()
 
 
 def in_place(x, lam):
@@ -55,6 +62,7 @@ WRONG = {
         ("switch at lam 1", lambda x, lam: x if lam >= 1 else F.relu(x)),
         ("switch in the middle", lambda x, lam: x if round(lam) else F.relu(x)),
         ("switch at lam 0", lambda x, lam: x if lam else F.relu(x)),
+        ("of its own, 0.01", lambda x, lam: torch.where(x > 0, x, 0.01 * x)),
         ("counts twice", lambda x, lam: F.leaky_relu(x, lam**2)),
         ("no gradient comes back", lambda x, lam: torch.from_numpy(F.leaky_relu(x, lam).detach().numpy())),
         ("gradient of the linear part", lambda x, lam: lam * x.data + (1 - lam) * F.relu(x)),
@@ -206,3 +214,33 @@ def test_no_slip_is_right_and_no_two_are_the_same(task):
             same = [name for name, other in seen.items() if all(map(torch.allclose, found, other))]
             assert not same, (cause, same)
             seen[cause] = found
+
+
+def test_the_solutions_on_the_page_are_right():
+    names = {"torch": torch}
+    for code in re.findall(r"# ```python\n(.*?)# ```", PAGE, re.DOTALL):
+        exec("\n".join(line[2:] for line in code.splitlines()), names)
+    for check, mine in (("lambda_relu", "lambda_relu"), ("merge", "my_merge"), ("fixed", "fixed")):
+        assert getattr(exercises, check)(names[mine]).mark == "✓"
+
+
+def test_the_bug_on_the_page_is_the_one_that_is_looked_for():
+    (cell,) = [cell for cell in PAGE.split("# %%") if "def first_act" in cell]
+    names = {}
+    exec(cell.split("with torch.no_grad")[0], names)
+    assert "still ReLU at every scaler" in exercises.fixed(names["first_act"]).text
+    x = torch.linspace(-1, 1, 5)
+    torch.testing.assert_close(names["first_act"](x.clone(), 0.0), F.relu(x))
+
+
+@pytest.mark.parametrize("lam", [1.0, 0.5])
+def test_what_the_page_derives_is_the_packages_at_lam_1_alone(randomised, lam):
+    """The cell as it stands on the page: the kernel that a pair answers with, at the border too."""
+    (cell,) = [cell for cell in PAGE.split("# %%") if "def ask(" in cell]
+    names = {}
+    exec(cell.split("\n", 1)[1], names)
+    pair = randomised(LambdaBlock(4, 6, expansion=3, lam=lam)).double().pair
+    one, theirs = names["ask"](pair, 4), merge(fold_bn(*pair[:2]), fold_bn(*pair[3:]))
+    x = torch.randn(2, 4, 9, 9, dtype=torch.float64)
+    found = [torch.allclose(one.weight, theirs.weight, atol=1e-10), torch.allclose(one(x), pair(x), atol=1e-10)]
+    assert found == [lam == 1, lam == 1]

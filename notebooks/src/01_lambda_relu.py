@@ -46,7 +46,7 @@ from reducenet.course.prediction import between, predict
 
 before, after = (100 * accuracy(net, page.data, page.data.val) for net in (relu, linearise(relu)))
 predict(
-    "Without the ReLUs inside the pairs the share of images that are right will fall …",
+    "Without the ReLUs in its pairs the share of right answers falls …",
     ["to about chance", "by more than half", "by less than half", "by less than 5 points"],
     right=between(after, 200 / page.classes, before / 2, before - 5),
     measured=f"{before:.1f} % with, {after:.1f} % without; chance is {100 / page.classes:.0f} %.",
@@ -215,7 +215,7 @@ print(f"two convolutions less one: up to {off:.2f}; it should be 0")
 print(f"below 0: {(inner < 0).sum():,} values before the activation, {(out < 0).sum():,} behind it")
 
 # %% [markdown]
-# So every network in that table was a ReLU network, which no one can fuse; a day later its author found the cause. Find it, and
+# So every network reported with it was a ReLU network, which nobody can fuse. A day later the author found the cause. Find it, and
 # return what the line was meant to compute.
 
 
@@ -291,7 +291,7 @@ except NotExact as refusal:
 # ## Recap
 #
 # - At $\lambda = 1$, and only there, two convolutions are one; the error of merging earlier is $1 - \lambda$ times that of a ReLU.
-# - Exact depends on where the zeros stand, not on the algebra: padding before the first convolution, or no bias between.
+# - Exact is a matter of where the zeros stand, not of algebra: all padding before the first convolution, or a 1×1 first that has no bias.
 # - A network works where its training ended. Forcing $\lambda$ does not fuse a network, it makes another one.
 # - Whether the slide buys anything is a question of what else could have done it:
 

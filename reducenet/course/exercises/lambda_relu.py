@@ -57,6 +57,7 @@ LAMBDA_SLIPS = {
     "it is a switch at lam 1, not a slide": lambda x, lam: 1 * x if lam == 1 else F.relu(x),
     "it is a switch in the middle, not a slide": lambda x, lam: 1 * x if lam > 0.5 else F.relu(x),
     "it is a switch at lam 0, not a slide": lambda x, lam: F.relu(x) if lam == 0 else 1 * x,
+    "below 0 it is leaky_relu with the slope that it has of its own, 0.01; lam is not used": lambda x, lam: F.leaky_relu(x),
     "below 0 lam counts twice": lambda x, lam: torch.where(x > 0, x, lam * lam * x),
     "the values are right, but no gradient comes back: it cannot be trained": lambda x, lam: torch.where(x > 0, x, lam * x).detach(),
     "the values are right, but the gradient of the linear part is cut": lambda x, lam: lam * x.detach() + (1 - lam) * F.relu(x),

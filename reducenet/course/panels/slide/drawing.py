@@ -17,11 +17,12 @@ def pair_and_one(expansion: int = 4) -> tuple[str, str]:
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 360 340" width="360" font-family="sans-serif" font-size="12" '
         'text-anchor="middle">', f'<rect width="360" height="340" fill="{PAPER}"/>',
-        _box(180, 6, 50, "x", "#bbbbbb"), _line(180, 28, two, 50), _line(180, 28, edge, 40), _line(edge, 40, edge, 282),
-        _line(edge, 282, 190, 290), _box(two, 50, 60 + 12 * expansion, f"conv3 × {expansion} · BN", BLUE), _line(two, 72, two, 88),
+        _box(180, 6, 50, "x", "#bbbbbb"), _line(180, 28, two, 50),
+        f'<path d="M205 17H{edge}V290H190" stroke="#666666" stroke-width="1.5" fill="none"/>',
+        _box(two, 50, 60 + 12 * expansion, f"conv3 × {expansion} · BN", BLUE), _line(two, 72, two, 88),
         f'<rect x="{two - 40}" y="88" width="80" height="60" rx="4" fill="{PAPER}" stroke="{BLUE}"/>',
         f'<g fill="none" stroke="{BLUE}" stroke-width="2">{arms}</g>', _line(two, 148, two, 162), _box(two, 162, 84, "conv1 · BN", BLUE),
-        _line(two, 184, 172, 210), _text(two - 74, 122, "λ"), _text(one, 90, "at λ = 1"), _box(one, 102, 70, "conv3", GREEN),
+        _line(two, 184, 172, 210), _text(two - 74, 122, "λ"), _text(one + 36, 144, "at λ = 1"), _box(one, 102, 70, "conv3", GREEN),
         f'<path d="M180 28L{one} 102M{one} 124L188 210" stroke="#666666" stroke-width="1.5" stroke-dasharray="4 4" fill="none"/>',
         _text(176, 122, "="), _box(180, 210, 60, "ReLU", GREY), _line(180, 232, 180, 244), _box(180, 244, 84, "conv3 · BN", GREY),
         _line(180, 266, 180, 280), f'<circle cx="180" cy="290" r="10" fill="{PAPER}" stroke="{INK}"/>', _text(180, 294, "+"),
