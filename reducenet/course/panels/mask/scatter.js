@@ -11,7 +11,7 @@ class Scatter {
     this.dots = macs.map(() => this.part("dots").appendChild(document.createElementNS("http://www.w3.org/2000/svg", "circle")));
     const press = (event) => {
       const box = svg.getBoundingClientRect(), mask = this.nearest(event.clientX - box.left, event.clientY - box.top);
-      if (mask !== this.state.mask) picked(mask);
+      if (mask !== state.mask) picked(mask); // as it is now: what is drawn may be a frame behind
     };
     svg.addEventListener("pointerdown", (event) => {
       svg.setPointerCapture(event.pointerId);
@@ -24,7 +24,7 @@ class Scatter {
   }
 
   key(event) {
-    const last = this.order.length - 1, at = this.order.indexOf(this.state.mask);
+    const last = this.order.length - 1, at = this.order.indexOf(state.mask);
     const to = { ArrowRight: at + 1, ArrowUp: at + 1, ArrowLeft: at - 1, ArrowDown: at - 1, Home: 0, End: last }[event.key];
     if (to === undefined) return;
     event.preventDefault();
