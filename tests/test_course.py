@@ -228,14 +228,18 @@ def test_evidence_is_the_studys_own_reading():
         (8, Reading.HIGHER, "**Yes:** a is above b: +1.00 [+0.50, +1.50] points (n = 8)."),
         (8, Reading.LOWER, "**No:** a is below b: +1.00 [+0.50, +1.50] points (n = 8)."),
         (9, Reading.EQUIVALENT, "**No:** a is equivalent within ±0.5 to b: +1.00 [+0.50, +1.50] points (n = 9)."),
-        (8, Reading.UNDECIDED, "**Undecided:** a is neither above nor below b for sure: +1.00 [+0.50, +1.50] points (n = 8)."),
+        (
+            8,
+            Reading.UNDECIDED,
+            "**Undecided:** a is neither above nor below b for sure: +1.00 [+0.50, +1.50] points (n = 8; 2.3 would have been found with 80 % power).",
+        ),
         (5, Reading.HIGHER, "**Not decided yet:** 5 of 8 paired seeds. So far a is above b: +1.00 [+0.50, +1.50] points."),
         (2, Reading.NO_RESULT, "**Not decided yet:** a against b, 2 of 8 paired seeds. So far +1.00 points."),
         (0, Reading.NO_RESULT, "**Not decided yet:** a against b, 0 of 8 paired seeds."),
     ],
 )
 def test_a_verdict_says_yes_no_or_not_decided(monkeypatch, n, reading, said):
-    contrast = SimpleNamespace(n=n, reading=reading, mean=1.0, low=0.5, high=1.5)
+    contrast = SimpleNamespace(n=n, reading=reading, mean=1.0, low=0.5, high=1.5, detectable=2.345)
     of = Evidence("quick")
     of.__dict__ |= {"study": SimpleNamespace(label=str), "report": SimpleNamespace(margin=0.5)}
     monkeypatch.setattr(Evidence, "contrast", lambda self, arm, against: contrast)

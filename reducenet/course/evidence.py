@@ -63,7 +63,8 @@ class Evidence:
         if found.n < CLAIM:
             return f"**Not decided yet:** {found.n} of {CLAIM} paired seeds. So far {said}."
         head = {Reading.HIGHER: "Yes", Reading.LOWER: "No", Reading.EQUIVALENT: "No"}.get(found.reading, "Undecided")
-        return f"**{head}:** {said} (n = {found.n})."
+        power = f"; {found.detectable:.1f} would have been found with 80 % power" if head == "Undecided" else ""
+        return f"**{head}:** {said} (n = {found.n}{power})."
 
     def say(self, *pairs: tuple[str, str] | str) -> Markdown:
         """A line for each pair (arm, against), or for each arm against the baseline, and where the rows are."""
