@@ -15,7 +15,6 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
              "--no-first-run"]  # fmt: skip
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 PAGES = [file.stem for number in ("01", "03", "05") for file in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]

@@ -18,7 +18,6 @@ from reducenet.course.panels.budget.picture import bought, front
 FIXTURES = (chromium,)
 browser = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 
@@ -59,7 +58,7 @@ def test_every_arm_is_its_rows(given):
         if study.data != "fashion-mini":
             continue
         for arm, own in rows.groupby("arm", sort=False):
-            networks.add((own.network.iloc[0], own.seed.iloc[0], own.ledger_macs.iloc[0]))
+            networks.add((str(study.chains[arm]), own.network.iloc[0], own.seed.iloc[0]))
             accuracies = set(np.round(own.test_accuracy * 100, 6))
             same = [a for a in arms if name in a.studies and accuracies <= set(np.round(a.test, 6))]
             (one,) = [a for a in same if a.cost == pytest.approx(own.ledger_macs.mean(), rel=1e-6)][:1]
@@ -153,6 +152,7 @@ def test_every_control_goes_to_both_ends_and_nothing_jumps(visit, given, size):
             assert where() == pytest.approx(places, abs=0.6)
     assert len(texts) == 4  # none inside, all inside, one ticket, all tickets
     for axis in ("cost", "macs"):
+        view.locator(f"#{axis}-plane").scroll_into_view_if_needed()
         box = view.locator(f"#{axis}-plane").bounding_box()
         middle = box["y"] + box["height"] / 2
         drag(view, (box["x"] + box["width"] * 0.9, middle), (box["x"] + 2, middle), finger=size == "phone")

@@ -20,7 +20,6 @@ from reducenet.moves.side import fold
 FIXTURES = (chromium, visit)
 browser = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 

@@ -24,7 +24,7 @@ MASKS = (0, 63, 21, 42, 48, 1)
 
 
 def in_browser(test):
-    for mark in (pytest.mark.engine, pytest.mark.xdist_group("browser"), pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")):
+    for mark in (pytest.mark.engine, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")):
         test = mark(test)
     return test
 

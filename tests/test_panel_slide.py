@@ -22,7 +22,6 @@ from reducenet.learn import evaluate
 FIXTURES = (chromium, visit)
 browser = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 

@@ -15,7 +15,6 @@ from reducenet.course.panels.verdict.panel import live, shipped
 FIXTURES = (chromium,)
 browser = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 

@@ -14,7 +14,7 @@ from test_browser import ARGUMENTS, CHROMIUM
 from reducenet.course.site.build import build
 from reducenet.words import KINDS, words
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.engine]
 eyes = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH")
 SIZES = {"phone": (390, 844), "desk": (1280, 800)}
 LOOKS = list(product(SIZES, ("light", "dark")))

@@ -10,7 +10,6 @@ from test_browser import ARGUMENTS, CHROMIUM, FRAME, IDLE
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 

@@ -43,7 +43,12 @@ dropped = drop_branch(teacher)
 large, small = (100 * accuracy(net, page.data, page.data.val) for net in (teacher, dropped))
 predict(
     "Without branch1 the share of images that are right will …",
-    ["fall to about chance", "fall by more than half", "fall by less than half", "stay within 5 points"],
+    [
+        "fall to about chance",
+        "fall by more than half",
+        "fall by less than half",
+        "stay within 5 points",
+    ],
     right=between(small, 200 / page.classes, large / 2, large - 5),
     measured=f"{large:.1f} % with the branch, {small:.1f} % without; chance is {100 / page.classes:.0f} %.",
 )
@@ -90,7 +95,9 @@ class MyBlock(nn.Module):
     def __init__(self, c_in, c, stride, expansion, scaler):
         super().__init__()
         self.scaler, wide = scaler, expansion * c
-        self.branch1 = nn.Sequential(*conv_bn_relu(c_in, wide, 3, stride), *conv_bn_relu(wide, c, 1))
+        self.branch1 = nn.Sequential(
+            *conv_bn_relu(c_in, wide, 3, stride), *conv_bn_relu(wide, c, 1)
+        )
         self.branch2 = nn.Sequential(*conv_bn_relu(c_in, c, 3, stride))
         self.conv3, self.bn3, _ = conv_bn_relu(c, c)
         self.shortcut = nn.Sequential(*shortcut(c_in, c, stride))
@@ -107,7 +114,9 @@ from reducenet.moves.surgery import replace
 
 def as_mine(name, block):
     conv, wide = block.branch2[0], block.branch1[0].out_channels
-    mine = MyBlock(conv.in_channels, conv.out_channels, conv.stride[0], wide // conv.out_channels, block.scaler)
+    mine = MyBlock(
+        conv.in_channels, conv.out_channels, conv.stride[0], wide // conv.out_channels, block.scaler
+    )
     mine.load_state_dict(block.state_dict())
     return mine.eval()
 
@@ -126,7 +135,9 @@ for block in mine.modules():
     if isinstance(block, MyBlock):
         block.scaler = 0.0
 torch.testing.assert_close(mine(x), dropped(x), rtol=0, atol=1e-4)
-print(f"your teacher without branch1: {100 * accuracy(mine, page.data, page.data.val):.1f} % of the validation images")
+print(
+    f"your teacher without branch1: {100 * accuracy(mine, page.data, page.data.val):.1f} % of the validation images"
+)
 
 # %% [markdown]
 # conv3 and bn3 were trained on a *sum*. One term is gone, and every number behind it is off its scale. So which is it: is the knowledge
@@ -140,12 +151,21 @@ def measured_anew(*which):
     """Accuracy when only the BNs whose name has one of these parts are measured again."""
     names = [name for name, module in dropped.named_modules() if isinstance(module, nn.BatchNorm2d)]
     still = [f"{name}.running_*" for name in names if not any(part in name for part in which)]
-    net = recalibrate(freeze(dropped, still) if still else dropped, page.data, images=min(4000, len(page.data.train.labels)))
+    net = recalibrate(
+        freeze(dropped, still) if still else dropped,
+        page.data,
+        images=min(4000, len(page.data.train.labels)),
+    )
     return 100 * accuracy(net, page.data, page.data.val)
 
 
 # %% tags=["predict"]
-parts = {"bn3, behind the sum": ["bn3"], "branch2's": ["branch2"], "the shortcuts'": ["shortcut"], "all of them": [""]}
+parts = {
+    "bn3, behind the sum": ["bn3"],
+    "branch2's": ["branch2"],
+    "the shortcuts'": ["shortcut"],
+    "all of them": [""],
+}
 found = {name: measured_anew(*which) for name, which in parts.items()}
 best = max(list(parts)[:3], key=found.get)
 predict("Which BatchNorms, measured again alone, bring most of it back?", list(parts)[:3], list(parts).index(best),
@@ -218,8 +238,14 @@ from reducenet import build, fit
 repaired, _ = fit(freeze(dropped, "classifier"), page.data, **page.training, nth_fit=1)
 plain, _ = fit(build("plain", **page.size), page.data, **page.training)
 live = {"drop-fc": repaired, "plain": plain, "drop": dropped}
-live = {arm: 100 * accuracy(net, page.data, page.data.test) for arm, net in live.items()} if page.as_recorded else {}
-page.evidence.figure(("drop-fc", "plain-long"), "drop-fc", "plain-long", "teacher", "drop-bn", "drop", live=live)
+live = (
+    {arm: 100 * accuracy(net, page.data, page.data.test) for arm, net in live.items()}
+    if page.as_recorded
+    else {}
+)
+page.evidence.figure(
+    ("drop-fc", "plain-long"), "drop-fc", "plain-long", "teacher", "drop-bn", "drop", live=live
+)
 
 # %%
 page.evidence.say(("drop-fc", "plain-long"))
@@ -244,8 +270,14 @@ from reducenet import fuse, macs, parameters, set_scaler
 
 silent = set_scaler(teacher, 0.0)
 print("same logits, bitwise:", torch.equal(silent(x), dropped(x)))
-for name, net in {"scaler 0": silent, "dropped": dropped, "dropped and fused": fuse(dropped)}.items():
-    print(f"{name:18s}{parameters(net):8,} parameters {macs(net, page.shape):10,} multiply-adds an image")
+for name, net in {
+    "scaler 0": silent,
+    "dropped": dropped,
+    "dropped and fused": fuse(dropped),
+}.items():
+    print(
+        f"{name:18s}{parameters(net):8,} parameters {macs(net, page.shape):10,} multiply-adds an image"
+    )
 
 # %% [markdown]
 # ## Recap

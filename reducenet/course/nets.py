@@ -67,4 +67,7 @@ if __name__ == "__main__":
     plans = {study: plan(f"ablations/{study}.toml") for study, _ in ARMS.values()}
     for name, (study, arm) in ARMS.items():
         file = Path("ablations/store") / plans[study].runs[plans[study].ends[arm, 0]].trained / "net.safetensors"
-        print(shutil.copy(file, FOLDER / f"{name}.safetensors"), f"{file.stat().st_size / 1e3:.0f} kB")
+        if file.is_file():
+            print(shutil.copy(file, FOLDER / f"{name}.safetensors"), f"{file.stat().st_size / 1e3:.0f} kB")
+        else:
+            print(f"{name} stays as it is: `reducenet run {study}` first")

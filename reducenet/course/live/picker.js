@@ -9,8 +9,11 @@ class Picker {
     this.pad = new Pad($("pad"), given.shape, () => this.draw());
     this.changed = changed;
     for (const [label, thumb] of this.thumbs.entries()) {
+      const first = given.held.labels.indexOf(label);
+      thumb.parentElement.hidden = first < 0; // few images need not have every class
+      if (first < 0) continue;
       thumb.addEventListener("click", () => this.pick(thumb.image));
-      this.face(thumb, given.held.labels.indexOf(label));
+      this.face(thumb, first);
     }
     $("another").addEventListener("click", () => this.another());
     $("clear").addEventListener("click", () => {
