@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from reducenet.course.evidence import Evidence, project
 from reducenet.study.read import Study, StudyError
 from reducenet.study.report.prose import interval
-from reducenet.study.report.statistics import CLAIM, DECIDED, Contrast, Reading
+from reducenet.study.report.statistics import CLAIM, DECIDED, RESULT, Contrast, Reading
 from reducenet.study.report.text import inline
 from reducenet.words import Above0, Strict, complaint, unknown
 
@@ -127,7 +127,8 @@ def _compared(study: Study, arm: str, against: str) -> bool:
 
 
 def verdict(claim: Claim) -> Verdict:
-    """What the recorded rows say of the claim. Nothing is decided with fewer than 8 paired seeds in any pair, or without a control."""
+    """What the recorded rows say of the claim. Nothing is decided with fewer than 8 paired seeds in any pair, or where a control has
+    fewer than the 5 that make a number a result."""
     if not claim.held:
         return Verdict(claim, "not decided yet", f"not decided yet: no rows ({claim.study.removeprefix('none yet: ')})")
     report = evidence(claim.study).report
@@ -135,15 +136,21 @@ def verdict(claim: Claim) -> Verdict:
         return Verdict(claim, "not decided yet", f"not decided yet: study {claim.study} has no rows", absent=tuple(claim.missing))
     found = tuple(report.contrast(*pair) for pair in claim.pairs)
     least = min(contrast.n for contrast in found)
-    silent = [report.labels[arm] for arm in claim.controls if report.values[arm].count() < CLAIM]
+    silent = [report.labels[arm] for arm in claim.controls if report.values[arm].count() < RESULT]
     none = [label for arm, label in report.labels.items() if arm in claim.controls and not report.values[arm].count()]
     absent = tuple(none + claim.missing)
     if least < CLAIM:
         return Verdict(claim, "not decided yet", f"not decided yet ({least} of {CLAIM} seeds)", found, absent)
     if silent or claim.missing:
         lacking = [*silent, *claim.missing]
-        return Verdict(claim, "not decided yet", f"not decided yet: {len(lacking)} controls missing ({'; '.join(lacking)})", found, absent)
+        return Verdict(
+            claim, "not decided yet", f"not decided yet: {_controls(len(lacking))} missing ({'; '.join(lacking)})", found, absent
+        )
     return Verdict(claim, *_decided(claim, found), found)
+
+
+def _controls(count: int) -> str:
+    return "1 control" if count == 1 else f"{count} controls"
 
 
 def _decided(claim: Claim, found: tuple[Contrast, ...]) -> tuple[str, str]:

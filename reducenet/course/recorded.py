@@ -1,5 +1,6 @@
 """Everything that was measured, whatever study it stands in: an arm is a sentence, its seeds, and what it costs."""
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,12 +39,12 @@ class Recorded:
 
 def studies() -> list[str]:
     """The studies with rows that speak of test images; those that chose a recipe on validation images are left out."""
-    names = sorted(file.parent.name for file in (project() / "reports").glob("*/results.csv"))
+    names = sorted(file.parent.name for file in (project() / "reports").glob("[!.]*/results.csv"))  # "." is one being written
     return [name for name in names if Evidence(name).study.compare.on == "test"]
 
 
 def arms(data: str = "fashion-mini") -> list[Recorded]:
-    """Every arm of every study on `data`, once: arms of two studies whose first seed is the same network at the same cost are one arm."""
+    """Every arm of every study on `data`, once: arms of two studies with one sentence, and one network for the first seed, are one arm."""
     found: dict[tuple, list] = {}
     for name in studies():
         evidence = Evidence(name)
@@ -54,7 +55,8 @@ def arms(data: str = "fashion-mini") -> list[Recorded]:
             rows = finished[finished.arm == arm]
             if len(rows):
                 first = rows.iloc[0]
-                found.setdefault((first.network, first.seed, first.ledger_macs), []).append((evidence, arm, rows))
+                key = (json.dumps(evidence.study.chains[arm]), first.seed, first.network)
+                found.setdefault(key, []).append((evidence, arm, rows))
     return [_one(same) for same in found.values()]
 
 

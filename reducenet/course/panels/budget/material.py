@@ -19,16 +19,19 @@ def material(study: str = EVERY) -> dict:
     names = [EVERY, *dict.fromkeys(name for arm in arms for name in arm.studies)]
     if study not in names:
         raise ValueError(f"no rows of study {study!r}; there are {', '.join(names)}")
-    top = max(arm.mean for arm in arms)
+    top, told = max(arm.mean for arm in arms), tickets()
     return {
         "shape": [1, 1, 1], "mean": [0], "std": [1],  # no image is shown
         "studies": names,
         "start": study,
         "steps": STEPS,
-        "ends": {axis: _ends([getattr(arm, axis) for arm in arms]) for axis in ("cost", "macs")},
+        "ends": {
+            "cost": _ends([*(arm.cost for arm in arms), told["n"] * told["cost"]]),
+            "macs": _ends([arm.macs for arm in arms]),
+        },
         "accuracies": [5 * math.floor((top - BELOW) / 5), 5 * math.ceil(max(max(arm.test) for arm in arms) / 5)],
         "arms": [_told(arm) for arm in arms],
-        "tickets": tickets(),
+        "tickets": told,
     }  # fmt: skip
 
 
