@@ -129,7 +129,7 @@ predict("Intervals of five seeds with 1.96 in place of t hold the truth in … o
 claims.table()
 
 # %% [markdown]
-# Read the third column for what holds, and the fourth for where it stands. A control that is missing keeps a claim open however clear its
+# Read the third column for what holds, and the fourth for how the first contrast stands. A control that is missing keeps a claim open however clear its
 # interval is: without a random frozen classifier, who knows that it was the *teacher's* that helped?
 #
 # ## Your turn
@@ -258,7 +258,7 @@ print(f"looked at after every seed: {100 * hits.any(1).mean():.1f} % find one, s
 # - What the article's main claims are today:
 
 # %%
-claims.table("H1", "H2", "H4", "H5", "H10")
+claims.table("H1", "H2", "H4", "H4b", "H5", "H10")
 
 # %% [markdown]
 # ## Questions

@@ -168,7 +168,7 @@ def _decided(claim: Claim, found: tuple[Contrast, ...]) -> tuple[str, str]:
 
 def table(*names: str) -> Markdown:
     """Every claim, or these, with its verdict, and how its first contrast stands so far."""
-    lines = ["| claim | what the article says | verdict | so far, in points |", "|---|---|---|---|"]
+    lines = ["| claim | what the article says | verdict | first contrast, in points |", "|---|---|---|---|"]
     for name, claim in register().items():
         if not names or name in names:
             found = verdict(claim)
