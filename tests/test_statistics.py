@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reducenet.study.report.statistics import DECIDED, Reading, compare, t_interval
+from reducenet.study.report.statistics import DECIDED, Reading, compare, detectable, t_interval
 
 
 def table(**arms):
@@ -111,6 +111,18 @@ def test_detectable_difference_has_80_per_cent_power():
     spread = d.std(ddof=1)
     found = [stats.ttest_1samp(rng.normal(contrast.detectable, spread, 8), 0).pvalue < 0.05 for _ in range(3000)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 32])
+@pytest.mark.parametrize("comparisons", [1, 20, 46, 500])
+def test_detectable_is_exact_at_small_levels_and_few_seeds(n, comparisons):
+    """The noncentral t distribution, integrated: chi over its density, the normal tail at each."""
+    level = 0.05 / comparisons
+    d = detectable(n, level)
+    beyond, centre = stats.t.ppf(1 - level / 2, n - 1), d * n**0.5
+    chi = np.linspace(0, stats.chi.ppf(1 - 1e-13, n - 1), 400_001)
+    power = np.trapezoid(stats.chi.pdf(chi, n - 1) * stats.norm.sf(beyond * chi / (n - 1) ** 0.5 - centre), chi)
+    assert power == pytest.approx(0.8, abs=5e-4)
 
 
 def test_pairs_that_were_asked_for_are_in_the_family():

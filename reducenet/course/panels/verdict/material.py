@@ -5,15 +5,14 @@ the one to expect if the spread stays as it was measured.
 """
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
 from reducenet.course.claims import Claim, Verdict, evidence, register, verdict
 from reducenet.course.evidence import Evidence
 from reducenet.study.report.prose import Report
-from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, paired, t_interval
+from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, detectable, paired, t_interval
 
 SEEDS = range(2, 33)
-POWER = 0.8
 FAR = 8.0  # points beyond the contrast's own: a control further away is named at the edge
 
 
@@ -98,12 +97,3 @@ def _detectable(report: Report, claim: Claim) -> list[float]:
     """Of the first contrast, for every n: the difference that is found with 80 % power, at the level of the worst place of the family."""
     d, tested = paired(report.values, *claim.pairs[0]), sum(c.n >= 2 for c in report.contrasts)
     return [round(float(detectable(n, LEVEL / tested) * d.std(ddof=1)), 4) for n in SEEDS] if len(d) >= 2 else []
-
-
-def detectable(n: int, level: float) -> float:
-    """The mean, in standard deviations, that a two-sided paired t test of n differences finds with 80 % power.
-
-    The chance of finding it on the wrong side, which is below 1e-5 here, is left out, so that 31 of them cost nothing.
-    """
-    beyond = stats.t.ppf(1 - level / 2, n - 1)
-    return special.nctdtrinc(n - 1, 1 - POWER, beyond) / n**0.5
