@@ -5,7 +5,7 @@
 
 from playwright.sync_api import TimeoutError as Late
 
-PATIENCE = 8_000  # ms; the machine may be busy
+PATIENCE = 2_500  # ms; the machine may be busy
 # What is seen, in one number: text, drawings, canvases; not the controls themselves, which move by themselves.
 SEEN = """() => {
     const main = document.querySelector("main").cloneNode(true);
@@ -36,12 +36,12 @@ def name_of(control) -> str:
     return control.evaluate("(node) => node.ariaLabel || node.textContent.trim() || node.id || node.name")
 
 
-def changed(frame, act) -> bool:
+def changed(frame, act, patience: int = PATIENCE) -> bool:
     """Whether what is seen is another once `act` is done, and it has had its time."""
     before = frame.evaluate(SEEN)
     act()
     try:
-        frame.wait_for_function(f"(before) => ({SEEN})() !== before", arg=before, timeout=PATIENCE)
+        frame.wait_for_function(f"(before) => ({SEEN})() !== before", arg=before, timeout=patience)
     except Late:
         return False
     return True
@@ -82,18 +82,38 @@ def slide(page, slider, by: str, end: int) -> None:
 
 
 def _choices(page, frame, by: str) -> list[str]:
-    wrong, groups = [], {}
-    for radio in visible(frame, "input[type=radio]"):
+    """A choice may say the same as its neighbour where another stands as it does: then the others move on, and it is chosen again."""
+    groups = {}
+    for radio in visible(frame, "input[type=radio]:not(:disabled)"):
         groups.setdefault(radio.get_attribute("name"), []).append(radio)
-    for group in groups.values():
-        start = next((i for i, radio in enumerate(group) if radio.is_checked()), -1)
-        for radio in [*group[start + 1 :], *group[: start + 1]] if len(group) > 1 else []:
-            moved = changed(frame, lambda radio=radio: press(radio, by, key=" ")) and radio.is_checked()
-            wrong += [] if moved else [f"choice {name_of(radio)!r} by {by}: nothing changed"]
+    groups = [group for group in groups.values() if len(group) > 1]
+    idle = [(group, radio) for group in groups for radio in _round(group) if not _chosen(frame, radio, by)]
+    for other in groups if idle else []:
+        for setting in other:
+            press(setting, "keyboard", key=" ")
+            idle = [(group, radio) for group, radio in idle if group is other or not _again(frame, group, radio, by)]
+    wrong = [f"choice {name_of(radio)!r} by {by}: nothing changed" for _, radio in idle]
     for box in visible(frame, "input[type=checkbox]"):
         moved = all(changed(frame, lambda box=box: press(box, by, key=" ")) for _ in range(2))
         wrong += [] if moved else [f"box {name_of(box)!r} by {by}: nothing changed"]
     return wrong
+
+
+def _round(group: list) -> list:
+    """All of them, from the one behind that which is chosen; of three or more the middle one last: it leaves the others most to do."""
+    start = next((i for i, radio in enumerate(group) if radio.is_checked()), -1)
+    order = [*group[start + 1 :], *group[: start + 1]]
+    return order if len(order) < 3 else [radio for radio in order if radio != group[len(group) // 2]] + [group[len(group) // 2]]
+
+
+def _chosen(frame, radio, by: str, patience: int = PATIENCE) -> bool:
+    return changed(frame, lambda: press(radio, by, key=" "), patience) and radio.is_checked()
+
+
+def _again(frame, group: list, radio, by: str) -> bool:
+    """From another of its group to this one."""
+    press(next(one for one in group if one != radio), "keyboard", key=" ")
+    return _chosen(frame, radio, by, PATIENCE // 4)
 
 
 def _selects(frame) -> list[str]:

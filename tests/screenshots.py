@@ -25,11 +25,8 @@ def shoot(site: Path, folder: Path, names: list[str]) -> list[Path]:
                     view.goto(page.as_uri())
                     view.wait_for_timeout(1500)  # panels have said how high they are, and come to rest
                     high = min(view.evaluate("document.documentElement.scrollHeight"), HIGHEST)
-                    view.set_viewport_size({"width": width, "height": high})
-                    view.wait_for_timeout(300)
                     made.append(folder / f"{page.parent.name if page.parent != site else 'page'}-{page.stem}-{size}-{scheme}.png")
-                    view.screenshot(path=made[-1])
-                    view.set_viewport_size({"width": width, "height": height})
+                    view.screenshot(path=made[-1], full_page=True, clip={"x": 0, "y": 0, "width": width, "height": high})
                     print(made[-1], f"{width}×{high}")
                 view.close()
         browser.close()

@@ -102,6 +102,10 @@ def test_a_page_runs_once_until_it_is_another(course, capsys):
     build(out)
     assert "ran in" in capsys.readouterr().out
     assert ">quick" in (out / "01_one.html").read_text()
+    for _ in range(3):
+        (out.parent / "notebooks" / "new.py").write_text("x" * len(list((out.parent / "build" / "pages").glob("01_one-*"))))
+        build(out)
+    assert len(list((out.parent / "build" / "pages").glob("01_one-*"))) == 4
     (out / "words.html").unlink()
     with pytest.raises(PageError, match="holds something that is no site"):
         build(out)

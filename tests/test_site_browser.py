@@ -154,6 +154,8 @@ def test_nothing_sticks_out_and_nothing_serious_is_in_the_way(look, site, size, 
 def test_every_control_of_every_panel_moves_something(look, site, size, by):
     view, wrong = look(size), []
     for file in pages(site, "panel"):
+        if file.stem[0].isdigit():  # a page's own, on the few networks of the smoke profile
+            continue
         view.goto(file.as_uri())
         wrong += [f"{file.stem}: {line}" for line in idle_hands(view, view, by)]
     assert wrong == []

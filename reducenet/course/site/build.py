@@ -11,7 +11,7 @@ import jinja2
 
 from reducenet.course.evidence import project
 from reducenet.course.site import contents, notebook
-from reducenet.course.site.executed import PageError, executed
+from reducenet.course.site.executed import PageError, executed, tidy
 from reducenet.course.site.formulas import FormulaError
 
 HERE = Path(__file__).parent
@@ -30,6 +30,7 @@ def build(out: Path, *, smoke: bool = False, cache: Path | None = None, say: Cal
     cache = cache or project() / "build" / "pages"
     panels = contents.panels(cache)
     pages = executed(notebooks, cache, smoke, say)
+    tidy(cache)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
         site = Site(Path(folder) / "site", {source.stem: pages[source] for source in notebooks}, panels, say)

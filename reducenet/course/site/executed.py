@@ -20,6 +20,7 @@ from reducenet.study.run.kernels import SocketKernelManager
 PACKAGE = Path(__file__).parents[2]
 SMOKE = {"profile": "smoke", "dataset": "synthetic"}
 AT_ONCE = 2
+KEPT = 4  # versions of a page that are remembered
 
 
 class PageError(RuntimeError):
@@ -87,3 +88,12 @@ def _execute(notebook: Path, kept: Path, smoke: bool) -> str:
             ensure_event_loop().close()  # that of this thread, which talked to the kernel
         out.replace(kept)
     return f"{notebook.stem} ran in {time.monotonic() - start:.0f} s"
+
+
+def tidy(cache: Path) -> None:
+    """Of everything that has a hash in its name, the newest few stay."""
+    by_name: dict[str, list[Path]] = {}
+    for file in sorted(cache.glob("*-*.*"), key=lambda file: file.stat().st_mtime, reverse=True):
+        by_name.setdefault(file.stem.rpartition("-")[0], []).append(file)
+    for old in (file for files in by_name.values() for file in files[KEPT:]):
+        old.unlink(missing_ok=True)
