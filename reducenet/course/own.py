@@ -1,10 +1,10 @@
 """A study of the reader's own, played as `reducenet` plays it, in a folder that is thrown away: real runs, on synthetic images."""
 
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
-
-from IPython.utils.capture import capture_output
 
 from reducenet.course.evidence import project
 from reducenet.study.read import read
@@ -33,8 +33,6 @@ def play_own(arm: str, seeds: int = 2) -> Report:
     What `reducenet run` and `reducenet report` do, one run after the other. Raises `StudyError`, one line, for an arm that makes no sense,
     and `RuntimeError` with what was printed where a run fails.
     """
-    from reducenet.cli import main
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "ablations" / "mine.toml"
         for notebook in ("ablations/fit.ipynb", "ablations/latency.ipynb", "reports/report.ipynb"):
@@ -42,10 +40,11 @@ def play_own(arm: str, seeds: int = 2) -> Report:
             shutil.copy(project() / notebook, Path(folder) / notebook)
         file.write_text(STUDY.format(seeds=seeds) + arm, encoding="utf-8")
         study = read(file)
-        with capture_output() as printed:
-            codes = [main([command, str(file), *more]) for command, *more in (("run", "--serial"), ("report",))]
-        if any(codes):
-            raise RuntimeError(printed.stdout + printed.stderr)
+        for command, *more in (("run", "--serial"), ("report",)):
+            call = [sys.executable, "-m", "reducenet.cli", command, str(file), *more]
+            done = subprocess.run(call, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(done.stdout + done.stderr)
         return Report(study, read_rows(Path(folder) / "reports" / "mine"))
 
 
