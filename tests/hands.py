@@ -38,6 +38,7 @@ def name_of(control) -> str:
 
 def changed(frame, act, patience: int = PATIENCE) -> bool:
     """Whether what is seen is another once `act` is done, and it has had its time."""
+    frame.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # what was done is drawn
     before = frame.evaluate(SEEN)
     act()
     try:
@@ -65,6 +66,7 @@ def slide(page, slider, by: str, end: int) -> None:
     """To an end: with a key, or dragged there from the other one."""
     if by == "keyboard":
         return slider.press(("Home", "End")[end])
+    slider.evaluate("(node) => node.scrollIntoView({ block: 'center' })")  # from under the bars of a host
     box = slider.bounding_box()
     x, y = (box["x"] + 14, box["x"] + box["width"] - 14), box["y"] + box["height"] / 2
     places = [(x[1 - end] + (x[end] - x[1 - end]) * i / 8 + (0, 12 * (2 * end - 1))[i == 8], y) for i in range(9)]

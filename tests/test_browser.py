@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from html import unescape
 
 import nbformat
 import pytest
@@ -119,7 +120,7 @@ def pictures(page: str, folder) -> list[str]:
     cells = nbformat.read(folder / "notebooks" / f"{page}.ipynb", 4).cells
     html = "".join("".join(o.data["text/html"]) for c in cells for o in c.get("outputs", []) if "text/html" in o.get("data", {}))
     outside = re.sub(r'srcdoc="[^"]*"', "", html)
-    return re.findall(r'<img [^>]*?alt="([^"]+)"', outside)
+    return [unescape(alt) for alt in re.findall(r'<img [^>]*?alt="([^"]+)"', outside)]
 
 
 @pytest.mark.parametrize("page", PAGES)
