@@ -41,17 +41,10 @@ from reducenet.course.prediction import between, predict
 teacher = teachers[expansion]
 dropped = drop_branch(teacher)
 large, small = (100 * accuracy(net, page.data, page.data.val) for net in (teacher, dropped))
-predict(
-    "Without branch1 the share of images that are right will …",
-    [
-        "fall to about chance",
-        "fall by more than half",
-        "fall by less than half",
-        "stay within 5 points",
-    ],
-    right=between(small, 200 / page.classes, large / 2, large - 5),
-    measured=f"{large:.1f} % with the branch, {small:.1f} % without; chance is {100 / page.classes:.0f} %.",
-)
+predict("Without branch1 the share of images that are right will …",
+        ["fall to about chance", "fall by more than half", "fall by less than half", "stay within 5 points"],
+        between(small, 200 / page.classes, large / 2, large - 5),
+        f"{large:.1f} % with the branch, {small:.1f} % without; chance is {100 / page.classes:.0f} %.")  # fmt: skip
 
 # %% [markdown]
 # ## What does the block compute?
@@ -113,10 +106,8 @@ from reducenet.moves.surgery import replace
 
 
 def as_mine(name, block):
-    conv, wide = block.branch2[0], block.branch1[0].out_channels
-    mine = MyBlock(
-        conv.in_channels, conv.out_channels, conv.stride[0], wide // conv.out_channels, block.scaler
-    )
+    conv, wide, c = block.branch2[0], block.branch1[0].out_channels, block.branch2[0].out_channels
+    mine = MyBlock(conv.in_channels, c, conv.stride[0], wide // c, block.scaler)
     mine.load_state_dict(block.state_dict())
     return mine.eval()
 
