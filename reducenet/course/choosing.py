@@ -38,6 +38,11 @@ class Choosing(widgets.VBox):
         super().__init__([self.arm, self.other, self.reading, self.table])
         self._offer()
 
+    def _repr_mimebundle_(self, **given):
+        return super()._repr_mimebundle_(**given) | {
+            "text/plain": "Choosing among rows needs a kernel: open this page in JupyterLab, and run it."
+        }
+
     def _offer(self, change=None) -> None:
         """The second list holds what the study compares the first arm with."""
         there = [(self.evidence.study.label(one), one) for one in against(self.evidence, self.arm.value)]

@@ -104,7 +104,7 @@ class Evidence:
     def _row(self, axes, place: int, pair: tuple[str, str], contrast: Contrast | None, style: tuple[str, str]) -> None:
         arm, against = pair
         name = f"{self.study.label(arm)} minus {self.study.label(against)}"
-        reading = "no rows yet" if contrast is None else contrast.reading.marked
+        reading = ("no rows yet" if contrast is None else contrast.reading.marked).replace(" ", "\u00a0")
         paper = {"facecolor": "#ffffff", "edgecolor": "none", "pad": 1.5}  # no grid line runs through a name
         left = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 10, "bbox": paper, "zorder": 3}
         axes.text(0, place - 0.36, textwrap.fill(f"{name}: {reading}", 58), linespacing=1.05, **left)

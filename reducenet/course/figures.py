@@ -36,5 +36,6 @@ class Beside:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         drawing = f'<div style="flex:0 1 330px">{image(self.svg, self.alt)}</div>'
-        html = f'<div style="display:flex;flex-wrap:wrap;gap:1rem;align-items:center">{drawing}<div>$$ {escape(self.tex)} $$</div></div>'
+        equation = f'<div style="min-width:0;overflow-x:auto">$$ {escape(self.tex)} $$</div>'
+        html = f'<div style="display:flex;flex-wrap:wrap;gap:1rem;align-items:center">{drawing}{equation}</div>'
         return {"text/html": html, "text/plain": f"{self.alt}\n{self.tex}"}

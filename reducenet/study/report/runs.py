@@ -127,6 +127,6 @@ def _exporter():
 
     filters = {
         "markdown2html": lambda source, **_: html(source),
-        "highlight_code": lambda source, **_: f"<pre>{escape(source, quote=False)}</pre>",
+        "highlight_code": lambda source, **_: f'<pre tabindex="0">{escape(source, quote=False)}</pre>',
     }
     return HTMLExporter(template_name="basic", filters=filters)
