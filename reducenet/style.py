@@ -53,16 +53,10 @@ def drawing():
 
 def svg(figure, alt: str) -> str:
     """The figure as SVG text with `alt` as its spoken name; the same figure gives the same bytes. Closes the figure."""
-    text = _named_apart(dusk(svg_file(figure)), hashlib.sha256(alt.encode()).hexdigest()[:6])
+    text = dusk(svg_file(figure))
     # The figure shrinks with the page but never grows past its own width.
     text = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', r'style="width:100%;max-width:\1pt;height:auto"', text, count=1)
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt, quote=True)}" ', 1)
-
-
-def _named_apart(text: str, name: str) -> str:
-    """The same SVG with ids of its own, so that it can stand on a page with others."""
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
 
 
 def svg_file(figure) -> str:

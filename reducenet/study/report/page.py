@@ -40,7 +40,14 @@ def draw(report: Report) -> dict[str, Drawn]:
             "difference": figures.difference(values, labels, baseline, report.margin, measure, report.absent),
             "cost": figures.cost(values, report.ledger, labels, baseline, measure),
         }
-        return {name: Drawn(svg(drawn[name], alt(report, name)), alt(report, name), caption(report, name)) for name in FIGURES}
+        said = {name: (alt(report, name), caption(report, name)) for name in FIGURES}
+        return {name: Drawn(_named_apart(svg(drawn[name], said[name][0]), name), *said[name]) for name in FIGURES}
+
+
+def _named_apart(text: str, name: str) -> str:
+    """The same SVG with ids of its own: on a report's page it stands beside others."""
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
 
 
 def alt(report: Report, name: str) -> str:
