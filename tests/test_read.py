@@ -159,7 +159,7 @@ def test_a_study_has_an_arm(tmp_path):
 def test_a_missing_file_names_those_that_exist(monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(
-        StudyError, match=r"ablations/quik\.toml: no such study file; there are: .*expansion\.toml, ablations/methods\.toml, "
+        StudyError, match=r"ablations/quik\.toml: no such study file; there are: .*expansion\.toml, .*ablations/methods\.toml, "
     ):
         read("ablations/quik.toml")
     monkeypatch.chdir(ROOT / "tests")

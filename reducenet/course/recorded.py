@@ -17,8 +17,8 @@ from reducenet.words import caption
 class Recorded:
     """An arm with rows: in the `studies` that have it, called `name` in the first; accuracies in per cent, seed by seed."""
 
-    studies: tuple[str, ...]
-    name: str
+    names: dict[str, str]  # what each study calls it
+    name: str  # what the first of them calls it
     label: str
     sentence: str
     seeds: tuple[int, ...]
@@ -26,6 +26,10 @@ class Recorded:
     val: tuple[float, ...]
     cost: float  # MACs of all its training, its teacher's included
     macs: float  # of one image, as deployed
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        return tuple(self.names)
 
     @cached_property
     def mean(self) -> float:
@@ -38,8 +42,9 @@ class Recorded:
 
 
 def studies() -> list[str]:
-    """The studies with rows that speak of test images; those that chose a recipe on validation images are left out."""
-    names = sorted(file.parent.name for file in (project() / "reports").glob("[!.]*/results.csv"))  # "." is one being written
+    """The studies with rows that speak of test images, quick before all; those that chose a recipe on validation images are left out."""
+    names = [file.parent.name for file in (project() / "reports").glob("[!.]*/results.csv")]  # "." is one being written
+    names.sort(key=lambda name: (name != "quick", name))  # whose names are the plainest
     return [name for name in names if Evidence(name).study.compare.on == "test"]
 
 
@@ -64,7 +69,7 @@ def _one(same: list[tuple[Evidence, str, pd.DataFrame]]) -> Recorded:
     evidence, arm, _ = same[0]
     rows = pd.concat([rows for *_, rows in same]).drop_duplicates("seed").sort_values("seed")
     return Recorded(
-        studies=tuple(evidence.name for evidence, *_ in same),
+        names={evidence.name: name for evidence, name, _ in same},
         name=arm,
         label=evidence.study.label(arm),
         sentence=caption(evidence.study.chains[arm]),
@@ -78,13 +83,13 @@ def _one(same: list[tuple[Evidence, str, pd.DataFrame]]) -> Recorded:
 
 def plain(study: str = "quick") -> Recorded:
     """The plain student as `study` trains it, with all seeds that any study has of it."""
-    return next(arm for arm in arms() if study in arm.studies and arm.name == "plain")
+    return next(arm for arm in arms() if arm.names.get(study) == "plain")
 
 
 def table(study: str, *names: str) -> Markdown:
     """These arms of a study: their sentences, what they cost in units of its baseline, their means, and how many seeds those rest on."""
     evidence = Evidence(study)
-    there = {arm.name: arm for arm in arms(evidence.study.data) if study in arm.studies}
+    there = {arm.names[study]: arm for arm in arms(evidence.study.data) if study in arm.names}
     base = there[evidence.study.compare.baseline]
     lines = [
         "| arm | sentence | training, × " + inline(base.label) + " | deployed | test accuracy | seeds |",

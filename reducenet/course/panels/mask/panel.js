@@ -133,7 +133,7 @@ function showChoosers() {
   const k = kept(state.mask), peers = order.filter((mask) => kept(mask) === k).length;
   for (const radio of document.querySelectorAll("[name=chooser]")) {
     const mask = choice(radio.value, k);
-    radio.disabled = mask === undefined || peers === 1; // where there is one mask, nobody chooses
+    radio.disabled = mask === undefined;
     radio.checked = radio.value === state.chooser && mask === state.mask;
     write(document.querySelector(`[data-rank=${radio.value}]`), mask === undefined ? "not recorded" : peers > 1 ? `${rank(mask)} of ${peers}` : "");
   }
