@@ -171,6 +171,7 @@ def test_choosing_without_rows_says_so(monkeypatch):
 
 
 @pytest.mark.engine
+@pytest.mark.slow  # page 06 does it too
 def test_an_arm_of_ones_own_is_played_and_reported():
     before = sorted(file.name for file in (project() / "reports").iterdir())
     report = own.play_own('[arms.mine]\nlabel = "mine"\nchain = [{ build = "plain" }, "fit", "recalibrate"]', seeds=1)
