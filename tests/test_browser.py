@@ -162,3 +162,30 @@ def test_on_github_pictures_stand_and_predictions_open(page, executed, chromium,
     view.locator("summary").first.click()
     assert view.locator("details[open] p").first.is_visible()
     view.context.close()
+
+
+def test_a_network_is_trained_beside_the_page_and_can_be_stopped(executed):
+    view = executed("03_scaler_branch")
+    train, stop = (view.get_by_role("button", name=name, exact=True) for name in ("Train", "Stop"))
+    train.scroll_into_view_if_needed()
+    assert view.get_by_label("learning rate").input_value() == "0.4"
+    said = view.get_by_role("status").filter(has_text="held-out images right").last
+    train.click()
+    view.get_by_text(re.compile(r"done: \d+\.\d % of")).wait_for(timeout=60_000)
+    assert said.is_visible()
+    view.get_by_label("epochs").fill("60")
+    view.keyboard.press("Tab")
+    train.click()
+    stop.click()
+    view.get_by_text(re.compile(r"stopped: \d+\.\d % of")).wait_for(timeout=60_000)
+
+
+def test_recorded_rows_are_chosen_in_lab(executed):
+    view = executed("05_rivals_and_search")
+    arm = view.get_by_label("does this arm")
+    arm.scroll_into_view_if_needed()
+    rows = view.locator("table").filter(has_text="difference (points)").last
+    before = rows.inner_text()
+    arm.select_option(index=3)
+    view.wait_for_timeout(1500)
+    assert rows.inner_text() != before
