@@ -203,8 +203,8 @@ def test_the_rank_cuts_all_changes(visit, bench):
     view.locator("[name=block]:checked").focus()
     for _ in range(2):
         view.keyboard.press("ArrowRight")
+    says(view, "rank")  # until it is drawn
     assert (view.locator("#spectrum .bar1").count(), view.locator("#spectrum .bar1.cut").count()) == (32, 30)
-    says(view, "rank")
     share = round(100 * (values[:2] ** 2).sum() / (values**2).sum())
     assert f"hold {share} % of the branch's change" in view.locator("#energy").inner_text()
     view.locator("#rank").focus()
