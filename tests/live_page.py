@@ -10,6 +10,12 @@ from reducenet.course.panels.fade.panel import live
 SIZES = {"phone": {"width": 390, "height": 844}, "desk": {"width": 1280, "height": 800}}
 
 
+def in_browser(test):
+    """The marks of a test, or of a class of them, that opens a browser."""
+    needs = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH")
+    return pytest.mark.engine(needs(test))
+
+
 @pytest.fixture(scope="module")
 def shipped_bench():
     return shipped()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from reducenet.course import claims, own
-from reducenet.course.choosing import Choosing, against, paired_rows
+from reducenet.course.choosing import Choosing, paired_rows
 from reducenet.course.claims import Claim, ClaimError, Verdict, register, verdict
 from reducenet.course.evidence import Evidence, project
 from reducenet.study.read import StudyError
@@ -141,15 +141,15 @@ def test_the_table_has_a_row_for_every_claim():
 
 def test_the_dropdowns_offer_what_the_study_compares():
     evidence = Evidence("quick")
-    assert against(evidence, "drop-fc") == ["plain-long", "plain"]
-    assert against(evidence, "teacher") == ["plain"]
-    assert against(evidence, "plain") == []
+    assert evidence.against("drop-fc") == ["plain-long", "plain"]
+    assert evidence.against("teacher") == ["plain"]
+    assert evidence.against("plain") == []
     box = Choosing(evidence)
     assert "plain" not in [arm for _, arm in box.arm.options]
     for _, arm in box.arm.options:
         box.arm.value = arm
-        assert [other for _, other in box.other.options] == against(evidence, arm)
-        for other in against(evidence, arm):
+        assert [other for _, other in box.other.options] == evidence.against(arm)
+        for other in evidence.against(arm):
             box.other.value = other
             rows = paired_rows(evidence, arm, other)
             assert box.table.value.count("<tr>") == 1 + len(rows)

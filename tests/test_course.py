@@ -10,10 +10,11 @@ from studies import ROOT
 from torch import nn
 
 from reducenet import accuracy, drop_branch, load_data
-from reducenet.course import drawing, evidence, nets, opening
+from reducenet.course import evidence, nets, opening
 from reducenet.course.evidence import Evidence
 from reducenet.course.figures import Beside, Drawn
 from reducenet.course.opening import open_page
+from reducenet.course.panels.fade.drawing import scaler_block
 from reducenet.course.parameters import ParameterError, check, injected
 from reducenet.course.prediction import between, predict
 from reducenet.nets.blocks import ScalerBlock
@@ -196,16 +197,16 @@ def test_a_figure_is_an_image_with_words_that_goes_dark():
 
 
 def test_a_drawing_stands_beside_its_equation():
-    svg, alt = drawing.scaler_block(0.5, 4)
+    svg, alt = scaler_block(0.5, 4)
     bundle = Beside(svg, alt, "a < b")._repr_mimebundle_()
     assert "$$ a &lt; b $$" in bundle["text/html"]
     assert f'alt="{alt}"' in bundle["text/html"]
 
 
 def test_the_branch_fades():
-    opacity = [re.search(r'<g opacity="([\d.]+)"', drawing.scaler_block(s, 4)[0])[1] for s in (0.0, 0.5, 1.0)]
+    opacity = [re.search(r'<g opacity="([\d.]+)"', scaler_block(s, 4)[0])[1] for s in (0.0, 0.5, 1.0)]
     assert [float(o) for o in opacity] == [0.1, 0.55, 1.0]
-    assert "expansion 4, gone: this is the student" in drawing.scaler_block(0.0, 4)[1]
+    assert "expansion 4, gone: this is the student" in scaler_block(0.0, 4)[1]
 
 
 # ---- evidence

@@ -168,7 +168,7 @@ def test_a_net_in_train_mode_is_refused_and_one_that_is_told_stays_as_it_is():
 
 def test_recorded_curves_are_what_torch_measures(bench):
     for expansion, teacher in bench.teachers.items():
-        curves = panel._record()[panel.digest(teacher, bench)]  # a KeyError: python -m reducenet.course.panels.fade.material
+        curves = panel.record.read(panel.RECORD)[panel.digest(teacher, bench)]  # KeyError: python -m ...fade.material
         assert len(curves["trained"]) == len(curves["measured"]) == panel.STEPS
         assert all(len(row) == panel.STEPS for row in curves["measured"].values())
         anew = panel.anew(teacher, bench.data, panel.SCALERS[3])

@@ -6,9 +6,8 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
-from live_page import SIZES, chromium, drag, drawn, panel_visit, says
+from live_page import SIZES, chromium, drag, drawn, in_browser, panel_visit, says
 from studies import ROOT
-from test_browser import CHROMIUM
 
 from reducenet.course import recorded
 from reducenet.course.panels.budget import material as panel
@@ -16,16 +15,6 @@ from reducenet.course.panels.budget.panel import live, shipped
 from reducenet.course.panels.budget.picture import bought, front
 
 FIXTURES = (chromium,)
-browser = [
-    pytest.mark.engine,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
-]
-
-
-def in_browser(test):
-    for mark in browser:
-        test = mark(test)
-    return test
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from live_page import SIZES, chromium, drag, says, visit
-from test_browser import CHROMIUM
+from live_page import SIZES, chromium, drag, in_browser, says, visit
 
 from reducenet import attach, build, drop_branch, freeze, load_data
 from reducenet.course import nets
@@ -18,16 +17,6 @@ from reducenet.learn import evaluate
 from reducenet.moves.side import fold
 
 FIXTURES = (chromium, visit)
-browser = [
-    pytest.mark.engine,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
-]
-
-
-def in_browser(test):
-    for mark in browser:
-        test = mark(test)
-    return test
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from live_page import SIZES, chromium, drawn, says, shown, visit
-from test_browser import CHROMIUM
+from live_page import SIZES, chromium, drawn, in_browser, says, shown, visit
 from torch import nn
 
 from reducenet import build, fuse, load_data, macs, parameters
@@ -21,12 +20,6 @@ from reducenet.nets.activation import LambdaReLU
 
 FIXTURES = (chromium, visit)
 MASKS = (0, 63, 21, 42, 48, 1)
-
-
-def in_browser(test):
-    for mark in (pytest.mark.engine, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")):
-        test = mark(test)
-    return test
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +63,7 @@ def test_blocks_are_drawn_as_what_they_save(bench, given):
 
 
 def test_the_record_is_of_the_shipped_network_and_right(bench, given):
-    assert panel.digest(bench) in panel._record()
+    assert panel.digest(bench) in panel.record.read(panel.RECORD)
     for mask in MASKS:
         assert abs(given["record"]["as-is"][mask] - evaluate.correct(at(bench, mask), bench.data, bench.held).sum().item()) <= 2
         assert abs(given["record"]["anew"][mask] - panel.right(bench, bench.anew(mask))) <= 2

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from live_page import SIZES, chromium, panel_visit, says, shown
+from live_page import SIZES, chromium, in_browser, panel_visit, says, shown
 from networks import small
-from test_browser import CHROMIUM
 
 from reducenet import accuracy, drop_branch, fuse, load_data, macs, parameters
 from reducenet.course import nets
@@ -13,7 +12,6 @@ from reducenet.course.live.images import held_out, picked
 from reducenet.course.panels.shrink import panel
 from reducenet.course.panels.shrink.material import STEPS, material, steps
 
-engine = [pytest.mark.engine, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")]
 _ = chromium
 
 
@@ -70,9 +68,8 @@ def test_any_network_can_be_shown(randomised):
     assert 0 <= given["start"] < len(given["held"]["labels"])
 
 
+@in_browser
 class TestInTheBrowser:
-    pytestmark = engine
-
     def test_every_step_gives_torchs_logits(self, visit, walk):
         found, data = walk
         view, some = visit(), picked(held_out(data), 10)

@@ -6,8 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from live_page import SIZES, chromium, drag, drawn, says, shown, visit
-from test_browser import CHROMIUM
+from live_page import SIZES, chromium, drag, drawn, in_browser, says, shown, visit
 from torch import nn
 
 from reducenet import accuracy, build, fold_bn, fuse, load_data, macs, merge
@@ -20,16 +19,6 @@ from reducenet.data.tensors import Split
 from reducenet.learn import evaluate
 
 FIXTURES = (chromium, visit)
-browser = [
-    pytest.mark.engine,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
-]
-
-
-def in_browser(test):
-    for mark in browser:
-        test = mark(test)
-    return test
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +90,7 @@ def test_padded_before_the_second_a_pair_differs_from_one_conv_on_the_ring_alone
 
 def test_recorded_curves_are_what_torch_measures(bench, given):
     for name, net in bench.nets.items():
-        curve = panel._record()[panel.digest(net, bench)]  # a KeyError: python -m reducenet.course.panels.slide.material
+        curve = panel.record.read(panel.RECORD)[panel.digest(net, bench)]  # a KeyError: python -m reducenet.course.panels.slide.material
         assert curve == given["nets"][name]["curve"]
         assert len(curve) == panel.STEPS
         for step in (0, 6, 20):

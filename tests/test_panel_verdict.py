@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from live_page import SIZES, chromium, drawn, panel_visit, says
+from live_page import SIZES, chromium, drawn, in_browser, panel_visit, says
 from scipy import stats
 from statsmodels.stats.power import TTestPower
-from test_browser import CHROMIUM
 
 from reducenet.course import claims
 from reducenet.course.evidence import Evidence
@@ -13,16 +12,6 @@ from reducenet.course.panels.verdict import material as panel
 from reducenet.course.panels.verdict.panel import live, shipped
 
 FIXTURES = (chromium,)
-browser = [
-    pytest.mark.engine,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
-]
-
-
-def in_browser(test):
-    for mark in browser:
-        test = mark(test)
-    return test
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,8 @@ predict("Without branch1 the share of images that are right will …",
 # is one narrow 3×3 convolution. The *scaler* $s$ says how much of branch1 is let in.
 
 # %%
-from reducenet.course.drawing import scaler_block
 from reducenet.course.figures import Beside
+from reducenet.course.panels.fade.drawing import scaler_block
 
 equation = (
     r"\begin{aligned} h &= s \cdot \mathrm{branch}_1(x) + \mathrm{branch}_2(x) \\"

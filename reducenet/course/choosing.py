@@ -8,13 +8,6 @@ from reducenet.course.evidence import Evidence
 from reducenet.study.report.text import html
 
 
-def against(evidence: Evidence, arm: str) -> list[str]:
-    """The arms that the study compares `arm` with: its baseline, and those of its own pairs."""
-    compare = evidence.study.compare
-    own = [other for one, other in compare.also if one == arm]
-    return own + [compare.baseline] * (arm != compare.baseline and compare.baseline not in own)
-
-
 def paired_rows(evidence: Evidence, arm: str, other: str) -> list[tuple[int, float, float, float]]:
     """(seed, accuracy of `arm`, of `other`, difference) in per cent and points, for every seed that both have."""
     if evidence.report is None:
@@ -29,7 +22,7 @@ class Choosing(widgets.VBox):
     def __init__(self, evidence: Evidence, arm: str | None = None):
         self.evidence, study = evidence, evidence.study
         wide = {"style": {"description_width": "7rem"}, "layout": widgets.Layout(width="32rem", max_width="100%")}
-        compared = [(study.label(one), one) for one in study.arms if against(evidence, one)]
+        compared = [(study.label(one), one) for one in study.arms if evidence.against(one)]
         self.arm = widgets.Dropdown(options=compared, value=arm or compared[0][1], description="does this arm", **wide)
         self.other = widgets.Dropdown(description="beat this one?", **wide)
         self.table, self.reading = widgets.HTML(), widgets.HTML()
@@ -45,13 +38,13 @@ class Choosing(widgets.VBox):
 
     def _offer(self, change=None) -> None:
         """The second list holds what the study compares the first arm with."""
-        there = [(self.evidence.study.label(one), one) for one in against(self.evidence, self.arm.value)]
+        there = [(self.evidence.study.label(one), one) for one in self.evidence.against(self.arm.value)]
         self.other.options = there
         self.other.value = there[0][1]
         self._show()
 
     def _show(self, change=None) -> None:
-        if self.other.value is None or self.other.value not in against(self.evidence, self.arm.value):
+        if self.other.value is None or self.other.value not in self.evidence.against(self.arm.value):
             return  # between two lists
         self.reading.value = html(self.evidence.verdict(self.arm.value, self.other.value))
         rows = paired_rows(self.evidence, self.arm.value, self.other.value)

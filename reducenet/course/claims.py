@@ -116,14 +116,10 @@ def _check(claim: Claim) -> None:
         if arm not in study.arms:
             raise ClaimError(unknown("arm", arm, study.arms))
     for arm, against in claim.pairs:
-        if not _compared(study, arm, against):
+        if against not in evidence(claim.study).against(arm):
             raise ClaimError(f"study {claim.study} does not compare {arm!r} with {against!r}")
     if claim.margin != study.compare.margin:
         raise ClaimError(f"margin {claim.margin:g} is not that of study {claim.study}, {study.compare.margin:g}")
-
-
-def _compared(study: Study, arm: str, against: str) -> bool:
-    return arm != against and (against == study.compare.baseline or [arm, against] in study.compare.also)
 
 
 def verdict(claim: Claim) -> Verdict:

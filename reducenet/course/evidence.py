@@ -44,9 +44,15 @@ class Evidence:
         folder = project() / "reports" / self.name
         return Report(self.study, read_rows(folder)) if (folder / "results.csv").is_file() else None
 
+    def against(self, arm: str) -> list[str]:
+        """The arms that the study compares this one with: those of its own pairs, then its baseline."""
+        compare = self.study.compare
+        own = [other for one, other in compare.also if one == arm]
+        return own + [compare.baseline] * (arm in self.study.arms and arm != compare.baseline and compare.baseline not in own)
+
     def contrast(self, arm: str, against: str) -> Contrast | None:
         """A pair that the study compares; `KeyError` where it does not, so that no page has a reading of its own."""
-        if arm not in self.study.arms or (against != self.study.compare.baseline and [arm, against] not in self.study.compare.also):
+        if against not in self.against(arm):
             raise KeyError(
                 f"study {self.name} does not compare {arm!r} with {against!r}; it does with its baseline, and the pairs in `also`"
             )

@@ -11,15 +11,20 @@ class Drawn:
     """A finished figure: light or dark as the reader's screen is, a PNG for hosts without SVG, `alt` in words, the caption under it."""
 
     def __init__(self, figure, alt: str, caption: str):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-        self.png, self.alt, self.caption = buffer.getvalue(), alt, caption
+        self.png, self.alt, self.caption = png(figure), alt, caption
         self.svg = dusk(svg_file(figure))
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         caption = f"<figcaption><small>{self.caption}</small></figcaption>"
         html = f'<figure style="margin:0;max-width:38rem">{image(self.svg, self.alt)}{caption}</figure>'
         return {"text/html": html, "image/png": base64.b64encode(self.png).decode(), "text/plain": f"{self.alt}\n{self.caption}"}
+
+
+def png(figure) -> bytes:
+    """The figure as a PNG, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def image(svg: str, alt: str, style: str = "") -> str:

@@ -1,7 +1,6 @@
 """Predict before you look: the answer is there, folded, and opens where you say what you expect. Run All spoils nothing."""
 
 import hashlib
-import re
 from html import escape
 
 STYLE = (
@@ -40,9 +39,6 @@ class Prediction:
 
     def _verdict(self, said: int) -> str:
         return "✓ You said it." if said == self.right else f"✗ You said otherwise; it is: {escape(self.options[self.right])}."
-
-    def __repr__(self) -> str:
-        return re.sub(r"<[^>]+>", "", f"{self.question} {self.options[self.right]}: {self.measured}")
 
 
 def predict(question: str, options: list[str], right: int, measured: str) -> Prediction:

@@ -1,13 +1,13 @@
 """Training live, where a kernel is: a curve that grows while the network learns, and a button that stops it. Nothing waits for it."""
 
 import copy
-import io
 import threading
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 from torch import nn
 
+from reducenet.course.figures import png
 from reducenet.course.live.images import held_out
 from reducenet.data.tensors import Data
 from reducenet.learn.evaluate import accuracy
@@ -102,6 +102,4 @@ class Training(widgets.VBox):
             axes = figure.subplots()
             axes.plot(*zip(*self.points, strict=True), color=GREEN, marker="o") if self.points else None
             axes.set(xlabel="epochs", ylabel="held-out accuracy (%)", xlim=(0, self.epochs.value), ylim=(0, 100))
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=110)
-        self.curve.value = buffer.getvalue()
+            self.curve.value = png(figure)

@@ -57,7 +57,8 @@ def fit_replicates(
     """What `fit` gives for each of the networks with its seed; a `DivergedError` in the place of one whose loss is no longer finite.
 
     The parameters are those of `fit`. `loss` is the name of one whose `own` parameters may be given one a replicate, as a tuple
-    (`teacher=(one, two)`), or a function for each. `seconds` in the rows are a replicate's share of the time.
+    (`teacher=(one, two)`), or a function for each. Float32 on every device.
+    `seconds` in the rows are a replicate's share of the time.
     Raises `MoveError` for networks that cannot be stacked, for a loss that reads more than logits, and where nothing is left to train.
     """
     if len(nets) != len(seeds):
@@ -78,12 +79,12 @@ def fit_replicates(
         for epoch in range(epochs):
             start, totals = time.perf_counter(), torch.zeros(len(nets), 2, device=place)
             for views in zip(*(batches(data, batch, seed, nth_fit, epoch) for seed in seeds), strict=True):
-                done = step / max(steps - 1, 1) if steps > 1 else 1.0
+                done = step / max(steps - 1, 1)
                 for hook in hooks:
-                    hook(stacked, done)
+                    hook(stacked, done if steps > 1 else 1.0)
                 for group in optimiser.param_groups:
-                    group["lr"] = lr * SCHEDULES[schedule](done if steps > 1 else 0.0)
-                totals += _step(stacked, objectives, optimiser, views, layout)
+                    group["lr"] = lr * SCHEDULES[schedule](done)
+                totals += _step(stacked, objectives, optimiser, views)
                 step += 1
                 bar.update()
             seconds = (time.perf_counter() - start) / len(nets)
@@ -112,7 +113,7 @@ def _optimiser(stacked: Stacked, lr: float, momentum: float, weight_decay: float
     return torch.optim.SGD(trainable, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
 
 
-def _step(stacked: Stacked, objectives: list[Callable], optimiser, views, layout) -> Tensor:
+def _step(stacked: Stacked, objectives: list[Callable], optimiser, views) -> Tensor:
     """One step of all. For each replicate its summed loss and its correct answers, [S, 2]."""
     images, labels = zip(*views, strict=True)
     x = torch.stack(images)  # [S, N, C, H, W]

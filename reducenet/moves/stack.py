@@ -95,8 +95,7 @@ def unstack(stacked: Stacked) -> list[nn.Module]:
             return pieces[name][s].train(module.training)
 
         net = replace(stacked.net, lambda name, module: name in pieces, piece)
-        for module in net.modules():
-            module.training = stacked.training if module is net else module.training
+        net.training = stacked.training
         return net
 
     return [one(s) for s in range(stacked.count)]

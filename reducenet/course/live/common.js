@@ -3,7 +3,7 @@
 /** What every panel starts from: what it was given, and how it lies in a host. */
 const given = JSON.parse(document.getElementById("material").textContent);
 const $ = (name) => document.getElementById(name);
-const pixels = given.shape.reduce((a, b) => a * b), still = matchMedia("(prefers-reduced-motion: reduce)");
+const pixels = given.shape?.reduce((a, b) => a * b), still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Images 0..255 as they were handed over. */
 function images(base64) {

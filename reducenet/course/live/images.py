@@ -1,6 +1,7 @@
 """The images that a panel is handed."""
 
 import base64
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -20,6 +21,17 @@ def picked(held: Split, classes: int, each: int = EACH) -> Split:
     """The first `each` images of every class, class by class."""
     rows = torch.cat([(held.labels == label).nonzero()[:each, 0] for label in range(classes)])
     return Split(held.images[rows], held.labels[rows])
+
+
+def handed(data: Data, held: Split, some: Split) -> dict:
+    """What common.js and picker.js read: how images look, `some` of the `held` ones to pick from, and how many those are."""
+    return {**looks(data), "held": {"pixels": pixels(some.images), "labels": some.labels.tolist(), "of": len(held.labels)}}
+
+
+def limits(logits: Iterable[Tensor]) -> list[float]:
+    """The ends of a scale for these logits, 0 between them."""
+    every = torch.cat([part.flatten() for part in logits])
+    return [min(0.0, every.min().item()), max(0.0, every.max().item())]
 
 
 def looks(data: Data) -> dict:

@@ -19,7 +19,7 @@ SCRIPTS = ("common.js", "net.js", "views.js", "pad.js", "picker.js", "chart.js")
 def page(panel: str, title: str, material: dict) -> str:
     """The panel as one HTML file that asks for nothing: no request leaves it. `material` is what its script finds as `given`.
 
-    `material` has at least what common.js reads: `shape` (C, H, W), `mean` and `std` of the images.
+    Where images are shown, `material` has what `images.handed` gives.
     """
     folder = PANELS / panel
     loader = jinja2.Environment(

@@ -105,9 +105,8 @@ class Site:
         """A report with its figures and the pages of its runs, which lead back here."""
         folder = self.folder / "reports" / name
         shutil.copytree(project() / "reports" / name, folder, ignore=shutil.ignore_patterns(*STALE))
-        for file in folder.rglob("*.html"):
-            html = file.read_text(encoding="utf-8").replace("<pre>", '<pre tabindex="0">')  # what scrolls can be reached by keyboard
-            file.write_text(html.replace("<main>", WAY_TO_REPORTS, 1) if file.parent == folder else html, encoding="utf-8")
+        file = folder / "index.html"
+        file.write_text(file.read_text(encoding="utf-8").replace("<main>", WAY_TO_REPORTS, 1), encoding="utf-8")
 
     def _write(self, file: str, template: str, **given) -> None:
         environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined)

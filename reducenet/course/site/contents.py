@@ -111,4 +111,4 @@ def _word(word) -> dict:
 def _told(says: str) -> str:
     """A docstring as HTML: the examples in it are code."""
     marked = re.sub(r"(?:^>>> .*\n?(?:^(?!$).*\n?)*)", lambda m: f"```\n{m[0].rstrip()}\n```\n", says, flags=re.MULTILINE)
-    return html(marked).replace("<pre>", '<pre tabindex="0">')
+    return html(marked)

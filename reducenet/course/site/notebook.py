@@ -16,7 +16,6 @@ FRAME = re.compile(r'(<iframe\b[^>]*?) srcdoc="([^"]*)"', re.DOTALL)
 STILL = re.compile(r"<img data-without-scripts[^>]*>", re.DOTALL)
 ROWS = re.compile(r"<code>reports/([\w-]+)/results\.csv</code>")
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]  # of an output, the first: no widgets, no scripts
-WIDGET = "application/vnd.jupyter.widget-view+json"
 SETTING_UP = ("parameters", "injected-parameters", "opening")
 HIDDEN = "<style>iframe { display: none; }</style>"  # without scripts, the picture stands for the frame
 
@@ -26,8 +25,6 @@ def body(notebook: NotebookNode, panel: Callable[[str], str], link: Callable[[st
     notebook.cells = _panel_first(notebook.cells)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if WIDGET in output.get("data", {}) and re.match(r"\w+\(", output.data.get("text/plain", "")):
-                output.data["text/plain"] = "This part computes in a kernel: open the page in JupyterLab, and run it."
             if "text/html" in output.get("data", {}):
                 output.data["text/html"] = _framed(output.data["text/html"], panel)
     html, _ = _exporter().from_notebook_node(notebook)

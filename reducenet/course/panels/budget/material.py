@@ -21,7 +21,6 @@ def material(study: str = EVERY) -> dict:
         raise ValueError(f"no rows of study {study!r}; there are {', '.join(names)}")
     top, told = max(arm.mean for arm in arms), tickets()
     return {
-        "shape": [1, 1, 1], "mean": [0], "std": [1],  # no image is shown
         "studies": names,
         "start": study,
         "steps": STEPS,

@@ -1,10 +1,9 @@
 """The picture that stands beside the panel, for hosts without scripts."""
 
-import io
-
 import matplotlib.pyplot as plt
 from matplotlib.ticker import EngFormatter
 
+from reducenet.course.figures import png
 from reducenet.style import BLUE, GREEN, GREY, ORANGE, drawing
 
 
@@ -36,12 +35,11 @@ def drawn(given: dict) -> tuple[bytes, str]:
                  xlabel="training cost, teacher included (multiply-adds)")  # fmt: skip
         axes.xaxis.set_major_formatter(EngFormatter())
         figure.legend(frameon=False, loc="outside lower left", ncols=1)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        file = png(figure)
         plt.close(figure)
     alt = (
         f"Your budget, a picture of the live panel: {len(arms)} measured arms, test accuracy against training cost. Without a limit the "
         f"choice falls on {steps[-1]['label']}, {steps[-1]['mean']:.1f} %. The best of {tickets['n']} plain students is worth "
         f"{tickets['worth'][-1]:.1f} % at {tickets['n']} times the cost of one, which is worth {tickets['worth'][0]:.1f} %."
     )
-    return buffer.getvalue(), alt
+    return file, alt

@@ -5,16 +5,14 @@ recorded: `python -m reducenet.course.panels.fade.material` writes the shipped t
 asked for.
 """
 
-import hashlib
-import json
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from reducenet.course import nets
-from reducenet.course.live.images import looks, picked, pixels
+from reducenet.course.live import record
+from reducenet.course.live.images import handed, limits, picked, pixels
 from reducenet.course.live.program import program
 from reducenet.course.panels.fade.bench import Bench
 from reducenet.data.tensors import Data, Split
@@ -39,10 +37,9 @@ def material(bench: Bench, scaler: float = 1.0, expansion: int = 4) -> dict:
     return {
         "start": {"scaler": round(scaler * (STEPS - 1)), "expansion": expansion, "image": telling(bench, held, expansion)},
         "steps": STEPS,
-        **looks(bench.data),
-        "held": {"pixels": pixels(held.images), "labels": held.labels.tolist(), "of": len(bench.held.labels)},
+        **handed(bench.data, bench.held, held),
         "batch": {"pixels": pixels(sample.images), "count": len(sample.labels)},
-        "limits": _limits(bench, held),
+        "limits": limits(evaluate.logits(set_scaler(net, s), bench.data, held) for net in bench.teachers.values() for s in (0, 0.5, 1)),
         "nets": {e: _net(teacher, bench) for e, teacher in bench.teachers.items()},
     }
 
@@ -64,17 +61,12 @@ def curves(teacher: nn.Module, bench: Bench, at: tuple[int, ...]) -> dict:
 def digest(teacher: nn.Module, bench: Bench) -> str:
     """Names a curve: the weights, and every image that has to do with it."""
     parts = (*teacher.state_dict().values(), *bench.held, _sample(bench.data).train.images)
-    return hashlib.sha256(b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
+    return record.digest(parts)
 
 
 def recorded(teacher: nn.Module, bench: Bench) -> dict:
     """The curves from the record; a teacher that is not in it is measured now, with statistics anew at scaler 0 alone."""
-    return _record().get(digest(teacher, bench)) or curves(teacher, bench, at=(0,))
-
-
-@cache
-def _record() -> dict:
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return record.read(RECORD).get(digest(teacher, bench)) or curves(teacher, bench, at=(0,))
 
 
 def _sample(data: Data) -> Data:
@@ -109,12 +101,6 @@ def telling(bench: Bench, held: Split, expansion: int) -> int:
     return int(torch.where(lost, best[:, 0] - best[:, 1], -1).argmax())
 
 
-def _limits(bench: Bench, held: Split) -> list[float]:
-    """The smallest and the largest logit of the picked images, over all networks."""
-    ends = [evaluate.logits(set_scaler(net, s), bench.data, held) for net in bench.teachers.values() for s in (0, 0.5, 1)]
-    return [min(0.0, *(float(part.min()) for part in ends)), max(0.0, *(float(part.max()) for part in ends))]
-
-
 def shipped() -> Bench:
     """The shipped teachers with the images that the record speaks of."""
     return Bench(nets.teachers(), load_data("fashion-mini"))
@@ -122,6 +108,4 @@ def shipped() -> Bench:
 
 if __name__ == "__main__":
     bench, everywhere = shipped(), tuple(range(STEPS))
-    record = {digest(teacher, bench): curves(teacher, bench, everywhere) for teacher in bench.teachers.values()}
-    RECORD.write_text("{" + ",\n ".join(f'"{key}": {json.dumps(value)}' for key, value in record.items()) + "}\n")
-    print(RECORD, f"{RECORD.stat().st_size / 1e3:.0f} kB")
+    record.write(RECORD, {digest(teacher, bench): curves(teacher, bench, everywhere) for teacher in bench.teachers.values()})

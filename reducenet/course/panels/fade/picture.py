@@ -1,9 +1,8 @@
 """The picture that stands beside the live panel, for hosts without scripts."""
 
-import io
-
 import matplotlib.pyplot as plt
 
+from reducenet.course.figures import png
 from reducenet.course.live.images import picked
 from reducenet.course.panels.fade.bench import Bench
 from reducenet.course.panels.fade.material import SCALERS, recorded, telling
@@ -42,11 +41,10 @@ def drawn(bench: Bench, expansion: int) -> tuple[bytes, str]:
             mark = "✓" if answer == label else "✗"
             axes.set(title=f"scaler {scaler:g}:\n{mark} {classes[answer]}", xlim=(min(map(min, logits)) - 0.5, max(map(max, logits)) + 0.5))
             axes.tick_params(labelleft=axes is rest[0])
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        file = png(figure)
         plt.close(figure)
     alt = (
         f"Fade the branch, a picture of the live panel. Expansion {expansion}: {trained[-1]:.0f} % of {of} held-out images are right "
         f"at scaler 1, {trained[0]:.0f} % at 0, and {anew[0]:.0f} % at 0 once the BatchNorm statistics are measured anew."
     )
-    return buffer.getvalue(), alt
+    return file, alt

@@ -5,16 +5,14 @@ measured when asked for, along the ends only.
 """
 
 import base64
-import hashlib
-import json
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from reducenet.course import nets
-from reducenet.course.live.images import looks, picked, pixels
+from reducenet.course.live import record
+from reducenet.course.live.images import handed, picked
 from reducenet.course.live.program import program
 from reducenet.course.panels.fold.bench import Bench
 from reducenet.data.tensors import load as load_data
@@ -34,8 +32,7 @@ def material(bench: Bench, rank: int = 32, temperature: float = 4.0) -> dict:
     cost = {what: [measure.parameters(net), measure.macs(net, bench.shape)] for what, net in (("opened", opened), ("folded", folded))}
     return {
         "start": {"rank": start, "temperature": temperatures.index(temperature), "image": telling(bench)},
-        **looks(bench.data),
-        "held": {"pixels": pixels(held.images), "labels": held.labels.tolist(), "of": len(bench.held.labels)},
+        **handed(bench.data, bench.held, held),
         "ranks": bench.ranks,
         "temperatures": temperatures,
         "student": program(opened, bench.shape),
@@ -63,17 +60,12 @@ def counts(bench: Bench, everywhere: bool) -> dict:
 def digest(bench: Bench) -> str:
     """Names the counts: the weights, and every image that has to do with them."""
     tensors = [t for net in (bench.side, bench.control) if net is not None for t in net.state_dict().values()]
-    return hashlib.sha256(b"".join(t.cpu().contiguous().numpy().tobytes() for t in (*tensors, *bench.held))).hexdigest()[:16]
+    return record.digest((*tensors, *bench.held))
 
 
 def recorded(bench: Bench) -> dict:
     """The counts from the record; of networks that are not in it, measured now, where one of scale and rank is full."""
-    return _record().get(digest(bench)) or counts(bench, everywhere=False)
-
-
-@cache
-def _record() -> dict:
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return record.read(RECORD).get(digest(bench)) or counts(bench, everywhere=False)
 
 
 def _block(bench: Bench, name: str) -> dict:
@@ -115,5 +107,4 @@ def shipped() -> Bench:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     bench = shipped()
-    RECORD.write_text(json.dumps({digest(bench): counts(bench, everywhere=True)}) + "\n")
-    print(RECORD, f"{RECORD.stat().st_size / 1e3:.1f} kB")
+    record.write(RECORD, {digest(bench): counts(bench, everywhere=True)})

@@ -1,10 +1,9 @@
 """The picture that stands beside the live panel, for hosts without scripts."""
 
-import io
-
 import matplotlib.pyplot as plt
 import torch
 
+from reducenet.course.figures import png
 from reducenet.course.live.images import picked
 from reducenet.course.panels.fold.bench import Bench
 from reducenet.course.panels.fold.material import recorded, telling
@@ -41,12 +40,11 @@ def drawn(bench: Bench, temperature: float) -> tuple[bytes, str]:
         soft.set_yticklabels(classes)
         soft.invert_yaxis()
         soft.legend(frameon=False, fontsize=8)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        file = png(figure)
         plt.close(figure)
     half = len(side) // 2
     alt = (
         f"Fold the branch, a picture of the live panel. Of {of} held-out images the student alone gets {side[0]:.0f} % right, with its "
         f"side branch, folded or not, {side[-1]:.0f} %; with its change cut to rank {bench.ranks[half]}, {side[half]:.0f} %."
     )
-    return buffer.getvalue(), alt
+    return file, alt

@@ -4,9 +4,6 @@
 anew, trained on, and timed; and the mask that each way of choosing ends at. Other networks get the first two alone, when asked.
 """
 
-import hashlib
-import json
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,7 +11,8 @@ from torch import Tensor, nn
 
 from reducenet.course import nets
 from reducenet.course.evidence import Evidence
-from reducenet.course.live.images import looks, picked, pixels
+from reducenet.course.live import record
+from reducenet.course.live.images import handed, picked, pixels
 from reducenet.course.live.program import program
 from reducenet.course.panels.mask.bench import Bench
 from reducenet.data.tensors import load as load_data
@@ -36,8 +34,7 @@ def material(bench: Bench) -> dict:
     logits = torch.stack([evaluate.logits(bench.masked(mask), bench.data, held) for mask in bench.masks])
     return {
         "start": {"image": telling(logits, held.labels)},
-        **looks(bench.data),
-        "held": {"pixels": pixels(held.images), "labels": held.labels.tolist(), "of": len(bench.held.labels)},
+        **handed(bench.data, bench.held, held),
         "batch": {"pixels": pixels(sample.images), "count": len(sample.labels)},
         "limits": [logits.quantile(0.005).clamp(max=0).item(), logits.quantile(0.995).clamp(min=0).item()],  # a few masks explode
         "program": told,
@@ -75,17 +72,12 @@ def _block(block: nn.Module, shape: tuple[int, int, int]) -> dict:
 def digest(bench: Bench) -> str:
     """Names a record: the weights, and every image that has to do with it."""
     parts = (*bench.net.state_dict().values(), *bench.held, bench.sample.train.images)
-    return hashlib.sha256(b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
+    return record.digest(parts)
 
 
 def recorded(bench: Bench) -> dict:
     """The record of this network; of one that is not in it, what takes seconds to measure."""
-    return _record().get(digest(bench)) or {**counts(bench), "trained": None, "seconds": None, "machine": None, "chosen": {}}
-
-
-@cache
-def _record() -> dict:
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return record.read(RECORD).get(digest(bench)) or {**counts(bench), "trained": None, "seconds": None, "machine": None, "chosen": {}}
 
 
 def counts(bench: Bench) -> dict[str, list[int]]:
@@ -122,7 +114,7 @@ def shipped() -> Bench:
     return Bench(nets.shipped("six-relus"), load_data("fashion-mini"))
 
 
-def record(bench: Bench) -> dict:
+def measured(bench: Bench) -> dict:
     """All that is recorded, as the study `masks` trains it with seed 0."""
     (_, again) = split(Evidence("masks").study.arms["none"].chain[1])
     trained = [right(bench, bench.trained(mask, **again, seed=0, device="cpu", progress=False)) for mask in bench.masks]
@@ -132,5 +124,4 @@ def record(bench: Bench) -> dict:
 
 if __name__ == "__main__":
     bench = shipped()
-    RECORD.write_text(json.dumps({digest(bench): record(bench)}, separators=(",", ":")) + "\n")
-    print(RECORD, f"{RECORD.stat().st_size / 1e3:.0f} kB")
+    record.write(RECORD, {digest(bench): measured(bench)})

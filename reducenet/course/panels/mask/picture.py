@@ -1,9 +1,8 @@
 """The picture that stands beside the live panel, for hosts without scripts."""
 
-import io
-
 import matplotlib.pyplot as plt
 
+from reducenet.course.figures import png
 from reducenet.course.panels.mask.bench import Bench
 from reducenet.course.panels.mask.material import costs, recorded
 from reducenet.style import BLUE, GREY, drawing
@@ -24,12 +23,11 @@ def drawn(bench: Bench, keep: int) -> tuple[bytes, str]:
             axes.set(title=SHOWN[name], xlabel="multiply-adds an image (k)")
         grid[0][0].set(ylabel=f"% of {of} images right")
         grid[0][-1].legend(frameon=False, loc="lower right")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        file = png(figure)
         plt.close(figure)
     said = [f"{SHOWN[name]}, from {min(values):.0f} to {max(values):.0f} %" for name, values in shown.items()]
     alt = (
         f"Which ReLUs can go, a picture of the live panel. Share of {of} held-out images that are right, over all {len(macs)} masks of a "
         f"network of {len(bench.acts)} blocks: {'; '.join(said)}."
     )
-    return buffer.getvalue(), alt
+    return file, alt

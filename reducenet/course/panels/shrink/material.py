@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from reducenet.course.live.images import held_out, looks, picked, pixels
+from reducenet.course.live.images import handed, held_out, limits, picked
 from reducenet.course.live.program import program
 from reducenet.data.tensors import Data
 from reducenet.deploy.fuse import fuse
@@ -38,11 +38,10 @@ def material(teacher: nn.Module, student: nn.Module, data: Data) -> dict:
         costs = {"parameters": measure.parameters(net), "macs": measure.macs(net, shape), "layers": layers, "right": right}
         told.append({"name": name, "title": title, "text": text, "program": program(net, shape)} | costs)
     return {
-        **looks(data),
         "steps": told,
-        "held": {"pixels": pixels(some.images), "labels": some.labels.tolist(), "of": len(held.labels)},
+        **handed(data, held, some),
         "start": telling(nets, some, data),
-        "limits": _limits(nets, some, data),
+        "limits": limits(evaluate.logits(net, data, some) for net in nets.values()),
     }
 
 
@@ -52,9 +51,3 @@ def telling(nets: dict[str, nn.Module], some, data: Data) -> int:
     story = right["whole"] & ~right["dropped"] & right["trained"]
     best = evaluate.logits(nets["whole"], data, some).topk(2).values
     return int((story.float() * 1e3 + best[:, 0] - best[:, 1]).argmax())
-
-
-def _limits(nets: dict[str, nn.Module], some, data: Data) -> list[float]:
-    """The smallest and the largest logit, over all steps."""
-    ends = [evaluate.logits(net, data, some) for net in nets.values()]
-    return [min(0.0, *(float(part.min()) for part in ends)), max(0.0, *(float(part.max()) for part in ends))]

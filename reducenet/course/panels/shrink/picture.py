@@ -1,9 +1,8 @@
 """The picture that stands beside the panel, for hosts without scripts."""
 
-import io
-
 from matplotlib.figure import Figure
 
+from reducenet.course.figures import png
 from reducenet.style import BLUE, GREEN, GREY, drawing
 
 
@@ -23,10 +22,9 @@ def drawn(given: dict) -> tuple[bytes, str]:
             axes.set(xlabel=name, xticks=[], xlim=(0, 1.35 * max(values)))
             axes.grid(False)
             axes.invert_yaxis() if axes.get_ylim()[0] < axes.get_ylim()[1] else None
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        file = png(figure)
     said = "; ".join(
         f"{step['title']}: {step['parameters']:,} parameters, {100 * step['right'] / of:.1f} % of {of} held-out images right"
         for step in steps
     )
-    return buffer.getvalue(), f"A trained network loses its branches, a picture of the live panel. {said}."
+    return file, f"A trained network loses its branches, a picture of the live panel. {said}."

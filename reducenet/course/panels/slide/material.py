@@ -4,9 +4,6 @@ What runs over hundreds of images is recorded: `python -m reducenet.course.panel
 record.json; others are measured when asked for.
 """
 
-import hashlib
-import json
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,7 +11,8 @@ from torch import nn
 
 from reducenet.algebra.exact import merge
 from reducenet.course import nets
-from reducenet.course.live.images import looks, picked, pixels
+from reducenet.course.live import record
+from reducenet.course.live.images import handed, limits, picked
 from reducenet.course.live.program import program
 from reducenet.course.panels.slide.bench import Bench, at_lam, first_pair
 from reducenet.data.tensors import Split
@@ -36,9 +34,8 @@ def material(bench: Bench, lam: float = 0.0) -> dict:
     return {
         "start": {"step": round(lam * (STEPS - 1)), "image": telling(bench, held)},
         "steps": STEPS,
-        **looks(bench.data),
-        "held": {"pixels": pixels(held.images), "labels": held.labels.tolist(), "of": len(bench.held.labels)},
-        "limits": _limits(bench, held),
+        **handed(bench.data, bench.held, held),
+        "limits": limits(evaluate.logits(at_lam(net, lam), bench.data, held) for net in bench.nets.values() for lam in (0, 0.5, 1)),
         "nets": {name: {"title": TITLES[name], **_net(net, bench)} for name, net in bench.nets.items()},
     }
 
@@ -51,17 +48,12 @@ def curve(net: nn.Module, bench: Bench) -> list[int]:
 def digest(net: nn.Module, bench: Bench) -> str:
     """Names a curve: the weights, and every image that has to do with it. Not the lams: the curve has them all."""
     parts = (*at_lam(net, 0.0).state_dict().values(), *bench.held)
-    return hashlib.sha256(b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
+    return record.digest(parts)
 
 
 def recorded(net: nn.Module, bench: Bench) -> list[int]:
     """The curve from the record; that of a network which is not in it is measured now."""
-    return _record().get(digest(net, bench)) or curve(net, bench)
-
-
-@cache
-def _record() -> dict:
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    return record.read(RECORD).get(digest(net, bench)) or curve(net, bench)
 
 
 def pair_programs(net: nn.Module, shape: tuple[int, int, int]) -> dict:
@@ -110,12 +102,6 @@ def telling(bench: Bench, held: Split) -> int:
     return int(worth.argmax())
 
 
-def _limits(bench: Bench, held: Split) -> list[float]:
-    """The smallest and the largest logit of the picked images, over both networks."""
-    ends = [evaluate.logits(at_lam(net, lam), bench.data, held) for net in bench.nets.values() for lam in (0, 0.5, 1)]
-    return [min(0.0, *(float(part.min()) for part in ends)), max(0.0, *(float(part.max()) for part in ends))]
-
-
 def shipped() -> Bench:
     """The shipped networks with the images that the record speaks of."""
     return Bench({name: nets.shipped(f"lambda-{name}") for name in TITLES}, load_data("fashion-mini"))
@@ -123,6 +109,4 @@ def shipped() -> Bench:
 
 if __name__ == "__main__":
     bench = shipped()
-    record = {digest(net, bench): curve(net, bench) for net in bench.nets.values()}
-    RECORD.write_text("{" + ",\n ".join(f'"{key}": {json.dumps(value)}' for key, value in record.items()) + "}\n")
-    print(RECORD, f"{RECORD.stat().st_size / 1e3:.1f} kB")
+    record.write(RECORD, {digest(net, bench): curve(net, bench) for net in bench.nets.values()})

@@ -1,11 +1,10 @@
 """The picture that stands beside the live panel, for hosts without scripts."""
 
-import io
-
 import matplotlib.pyplot as plt
 import torch
 
 from reducenet.algebra.exact import merge
+from reducenet.course.figures import png
 from reducenet.course.live.images import picked
 from reducenet.course.panels.slide.bench import Bench, first_pair
 from reducenet.course.panels.slide.material import LAMS, TITLES, recorded, telling
@@ -48,8 +47,7 @@ def drawn(bench: Bench) -> tuple[bytes, str]:
         for axes, (title, gap) in zip(maps, shown, strict=True):
             axes.imshow(gap, cmap="magma", vmin=0, vmax=max(slid[0].max(), late.max()))
             axes.set(title=title, xticks=[], yticks=[], xlabel=f"up to {0 if gap.max() < 1e-4 else gap.max():.2g}")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        file = png(figure)
         plt.close(figure)
     said = [f"{TITLES[name]}, {100 * row[0] / of:.0f} % of {of} held-out images are right at lam 0 and {100 * row[-1] / of:.0f} % at lam 1"
             for name, row in curves.items()]  # fmt: skip
@@ -57,4 +55,4 @@ def drawn(bench: Bench) -> tuple[bytes, str]:
         f"Slide the activation, a picture of the live panel. A network {said[0]}; one {said[1]}. Two convolutions and their one merged "
         f"convolution differ by up to {slid[0].max():.2g} at lam 0 and by nothing at lam 1; padded before the second, on the ring alone."
     )
-    return buffer.getvalue(), alt
+    return file, alt

@@ -24,7 +24,6 @@ def material(claim: str = "") -> dict:
     told = {name: _told(verdict(one)) for name, one in claims.items()}
     with_rows = [name for name, one in told.items() if one["rows"] and one["rows"][0]["n"] >= RESULT]
     return {
-        "shape": [1, 1, 1], "mean": [0], "std": [1],  # no image is shown
         "start": claim or next(iter(with_rows), next(iter(told))),
         "seeds": [SEEDS[0], SEEDS[-1]], "result": RESULT, "claim": CLAIM,
         "claims": told,

@@ -1,9 +1,8 @@
 """The picture that stands beside the panel, for hosts without scripts."""
 
-import io
-
 import matplotlib.pyplot as plt
 
+from reducenet.course.figures import png
 from reducenet.style import BLUE, GREY, drawing
 
 
@@ -33,8 +32,7 @@ def drawn(given: dict) -> tuple[bytes, str]:
         axes.axvline(0, color="#4d4d4d", lw=1)
         axes.set(yticks=[], ylim=(max(1, len(rows)) - 0.5, -0.75), xlabel="difference in test accuracy, same seed (points)")
         axes.set_title(f"{name}: {claim['text']}", loc="left", fontsize=11)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        file = png(figure)
         plt.close(figure)
     said = (
         "; ".join(f"{row['arm']} minus {row['against']} {row['mean']:+.2f} points, {row['reading']}".replace("-", "−") for row in rows)
@@ -44,4 +42,4 @@ def drawn(given: dict) -> tuple[bytes, str]:
         f"The verdicts, a picture of the live panel. {name}: {claim['wording']} {claim['text']}. {said}. Of {len(kinds)} claims "
         f"{sum(kind in ('supported', 'refuted', 'equivalent') for kind in kinds)} are decided."
     )
-    return buffer.getvalue(), alt
+    return file, alt
