@@ -118,7 +118,7 @@ def page(notebook: dict, title: str) -> str:
 
     cells = [cell for cell in notebook["cells"] if "parameters" not in cell["metadata"].get("tags", [])]
     body, _ = _exporter().from_notebook_node(nbformat.from_dict(notebook | {"cells": cells}))
-    return shell(title, body)
+    return shell(title, body.replace("<pre>", '<pre tabindex="0">'))
 
 
 @cache
@@ -127,6 +127,6 @@ def _exporter():
 
     filters = {
         "markdown2html": lambda source, **_: html(source),
-        "highlight_code": lambda source, **_: f'<pre tabindex="0">{escape(source, quote=False)}</pre>',
+        "highlight_code": lambda source, **_: f"<pre>{escape(source, quote=False)}</pre>",
     }
     return HTMLExporter(template_name="basic", filters=filters)

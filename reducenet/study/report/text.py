@@ -38,8 +38,8 @@ def code(text: object) -> str:
 
 
 def html(markdown: str) -> str:
-    """The Markdown as HTML; HTML inside it stays text. A table scrolls in itself where the screen is narrow."""
-    body = MARKDOWN.render(markdown)
+    """The Markdown as HTML; HTML inside it stays text. What is wide scrolls in itself, and can be reached by keyboard."""
+    body = MARKDOWN.render(markdown).replace("<pre>", '<pre tabindex="0">')
     return body.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
 
 
