@@ -15,7 +15,6 @@ from networks import small
 from torch import nn
 
 from reducenet import accuracy, fuse, load_data, set_scaler
-from reducenet.course import nets
 from reducenet.course.live.program import NotExpressible, program
 from reducenet.course.live.reference import run_program
 from reducenet.course.panels.fade import material as panel
@@ -229,4 +228,6 @@ def test_the_command_writes_the_file(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "MB" in done.stdout
     assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
-    assert nets.EXPANSIONS == (1, 2, 4, 8)
+    again = subprocess.run([*done.args[:-1], tmp_path / "none" / "x.html"], capture_output=True, text=True)
+    assert again.returncode == 1
+    assert again.stderr == f"{tmp_path / 'none' / 'x.html'}: No such file or directory\n"

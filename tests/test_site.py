@@ -106,6 +106,8 @@ def test_a_page_runs_once_until_it_is_another(course, capsys):
         (out.parent / "notebooks" / "new.py").write_text("x" * len(list((out.parent / "build" / "pages").glob("01_one-*"))))
         build(out)
     assert len(list((out.parent / "build" / "pages").glob("01_one-*"))) == 4
+    with pytest.raises(PageError, match="words.html is a file; name a folder"):
+        build(out / "words.html")
     (out / "words.html").unlink()
     with pytest.raises(PageError, match="holds something that is no site"):
         build(out)

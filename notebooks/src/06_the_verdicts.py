@@ -9,9 +9,9 @@
 # %% [markdown]
 # # 6 · Which claims hold?
 #
-# > The article makes claims; each has arms, controls and a rule, fixed before the seeds that decide it are there. What do the rows say?
+# > The article makes claims. A register says of each what would decide it, and with which controls. What do the rows say so far?
 # >
-# > 中文：文章的每条论断都配有实验臂、对照和判定规则，并在决定性的种子跑完之前定下；数据怎么说？
+# > 中文：文章提出了若干论断；登记表写明每条论断要靠什么对比、哪些对照来判定。到目前为止，数据怎么说？
 #
 # <!-- times -->
 

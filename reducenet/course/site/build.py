@@ -24,6 +24,8 @@ def build(out: Path, *, smoke: bool = False, cache: Path | None = None, say: Cal
 
     Raises `PageError`, one line that names the page, where one does not run or has a formula or a link that leads nowhere.
     """
+    if out.exists() and not out.is_dir():
+        raise PageError(f"{out} is a file; name a folder")
     if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
         raise PageError(f"{out} holds something that is no site; name another folder")
     notebooks = sorted((project() / "notebooks").glob("[0-9]*.ipynb"))
