@@ -274,7 +274,6 @@ CHECKED = {
     "merge": lambda c: merge(c, conv(4, 4, 1)),
     "merge, second": lambda c: merge(conv(4, 4, 1), c),
     "add": lambda c: add(c, conv(4, 4, 3)),
-    "fold_bn": lambda c: fold_bn(c, nn.BatchNorm2d(4).double().eval()),
     "identity_conv": identity_conv,
 }
 
@@ -304,6 +303,58 @@ def test_what_is_not_supported_is_refused_by_name(move, make, rule):
     assert "\n" not in str(refusal.value)
 
 
+class BNReLU(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Named(nn.BatchNorm2d):
+    """Another class, the same function."""
+
+
+def patched(c):
+    c._conv_forward = lambda x, weight, bias: x
+    return c
+
+
+def large(bn):
+    nn.init.constant_(bn.weight, 5e4)
+    bn.running_var.fill_(1e-4)
+    bn.eps = 0
+    return bn
+
+
+def filled_with(c, value):
+    for p in c.parameters():
+        nn.init.constant_(p, value)
+    return c
+
+
+LAYERS = [
+    (nn.Conv1d, nn.BatchNorm1d, dict(kernel_size=3, padding="same", dilation=2)),
+    (nn.Conv1d, nn.SyncBatchNorm, dict(kernel_size=3, padding=2, padding_mode="circular", bias=False)),
+    (nn.Conv2d, nn.BatchNorm2d, dict(kernel_size=3, padding=2, dilation=2, groups=2)),
+    (nn.Conv2d, Named, dict(kernel_size=(2, 3), padding=1, padding_mode="reflect", stride=2)),
+    (nn.Conv2d, nn.SyncBatchNorm, dict(kernel_size=3, padding="same")),
+    (nn.Conv3d, nn.BatchNorm3d, dict(kernel_size=2, groups=2, bias=False)),
+    (nn.ConvTranspose1d, nn.BatchNorm1d, dict(kernel_size=3, stride=2)),
+    (nn.ConvTranspose2d, nn.BatchNorm2d, dict(kernel_size=3, stride=2, padding=1, output_padding=1, groups=2, bias=False)),
+    (nn.ConvTranspose3d, nn.BatchNorm3d, dict(kernel_size=2, groups=2)),
+]
+
+
+@pytest.mark.parametrize(("conv_kind", "bn_kind", "options"), LAYERS)
+@torch.no_grad()
+def test_a_bn_is_folded_into_any_conv(conv_kind, bn_kind, options):
+    layers = nn.Sequential(conv_kind(4, 6, **options), bn_kind(6))
+    filled(layers, str(layers))
+    folded, x = fold_bn(*layers), torch.randn(2, 4, *[7] * len(layers[0].kernel_size), dtype=torch.float64)
+    assert type(folded) is conv_kind
+    assert (folded(x) - layers(x)).abs().max() < 1e-10 < (folded(x) - layers[0](x)).abs().max()
+    frozen = fold_bn(layers[0], layers[1].requires_grad_(False))
+    assert [(name, p.requires_grad) for name, p in frozen.named_parameters()] == [("weight", False), ("bias", False)]
+
+
 def bn(features=4, **kwargs):
     return nn.BatchNorm2d(features, **kwargs).double().eval()
 
@@ -311,6 +362,14 @@ def bn(features=4, **kwargs):
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
+        (lambda: fold_bn(nn.Linear(4, 4), bn()), "fold_bn: a plain Conv1d, Conv2d, Conv3d or ConvTranspose is needed, not Linear"),
+        (lambda: fold_bn(hooked(conv(3, 4, 3)), bn()), "fold_bn: a Conv2d with forward hooks"),
+        (lambda: fold_bn(patched(conv(3, 4, 3)), bn()), "fold_bn: a Conv2d with a _conv_forward of its own"),
+        (lambda: fold_bn(conv(3, 4, 3), BNReLU(4).double().eval()), "fold_bn: a BNReLU has a forward of its own"),
+        (lambda: bn_as_conv(BNReLU(4).double().eval()), "bn_as_conv: a BNReLU has a forward of its own"),
+        (lambda: fold_bn(conv(3, 4, 3), nn.BatchNorm1d(4).double().eval()), "a BatchNorm2d is needed, not BatchNorm1d"),
+        (lambda: fold_bn(conv(3, 4, 3).half(), large(bn().half())), r"would hold a [\de+.]+, beyond torch\.float16"),
+        (lambda: merge(*(filled_with(conv(1, 1, 1).half(), 300) for _ in range(2))), r"would hold a 9e\+04, beyond torch\.float16"),
         (lambda: fold_bn(conv(3, 4, 3), bn().train()), "fold_bn: the BatchNorm is in train mode"),
         (lambda: fold_bn(conv(3, 4, 3), bn(track_running_stats=False)), "fold_bn: .* no running statistics"),
         (lambda: fold_bn(conv(3, 4, 3), bn(5)), "4 channels.*takes 5"),

@@ -6,6 +6,7 @@ same moves replayed on other weights are taken or refused alike. What was frozen
 everything that went into it was. Groups stay groups, as many as the structure allows. `borders` repairs what `merge` refuses.
 """
 
+import copy
 from itertools import chain, product
 from math import gcd
 
@@ -13,29 +14,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reducenet.algebra.plain import NotExact, check, check_bn, check_pair, is_transposed
 
-class NotExact(ValueError):
-    """The replacement would not be the same function; the message says which rule is broken."""
+__all__ = ["NotExact", "add", "bn_as_conv", "check", "check_pair", "fold_bn", "identity_conv", "make_conv", "merge", "ring"]
 
 
-def fold_bn(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
-    """`fold_bn(conv, bn)(x) == bn(conv(x))` in eval mode.
+def fold_bn(conv: nn.Module, bn: nn.Module) -> nn.Module:
+    """`fold_bn(conv, bn)(x) == bn(conv(x))` in eval mode, for batches x.
 
-    W <- W * g / sqrt(var + eps), b <- beta + (b - mean) * g / sqrt(var + eps), with the BN's own eps; groups stay.
-    Raises `NotExact` in train mode (the statistics of a batch are no constant) or without running statistics.
+    W <- W * g / sqrt(var + eps), b <- beta + (b - mean) * g / sqrt(var + eps), with the BN's own eps; groups stay. It holds whatever the
+    conv does with its borders, so `conv` is any Conv1d, Conv2d, Conv3d or ConvTranspose, dilated or padded in whatever way, and `bn` the
+    BatchNorm of as many dimensions, or a SyncBatchNorm.
+    Raises `NotExact` in train mode (the statistics of a batch are no constant), without running statistics, for a class with a forward of
+    its own, and where the folded kernel would overflow the dtype.
     Source: Ioffe and Szegedy 2015; RepVGG, section 3.3.
 
     >>> conv, bn = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8).eval()
     >>> fold_bn(conv, bn).bias.shape
     torch.Size([8])
     """
-    check("fold_bn", conv)
-    _check_bn("fold_bn", bn, conv)
-    if bn.num_features != conv.out_channels:
-        raise NotExact(f"fold_bn: the conv gives {conv.out_channels} channels, the BatchNorm takes {bn.num_features}")
+    check_bn("fold_bn", bn, conv)
     scale, shift = _scale_and_shift(bn)
-    weight, bias = _exact(conv.weight) * scale.view(-1, 1, 1, 1), _bias(conv) * scale + shift
-    return make_conv(weight, bias, conv.stride, conv.padding, conv.groups, conv, bn)
+    axis, kernel = int(is_transposed(conv)), _exact(conv.weight)
+    if axis:  # [in, out / groups, ...]: group by group, the outputs of a group along axis 1
+        by_group = scale.view(conv.groups, 1, -1, *[1] * (kernel.dim() - 2))
+        weight = (kernel.unflatten(0, (conv.groups, -1)) * by_group).flatten(0, 1)
+    else:
+        weight = kernel * scale.view(-1, *[1] * (kernel.dim() - 1))
+    made = copy.deepcopy(conv, {id(p): p for p in conv.parameters()})
+    trains = all(p.requires_grad for source in (conv, bn) for p in source.parameters())
+    made.weight, made.bias = (nn.Parameter(_cast(t, conv.weight), trains) for t in (weight, _bias(conv) * scale + shift))
+    return made
 
 
 def bn_as_conv(bn: nn.BatchNorm2d) -> nn.Conv2d:
@@ -47,7 +56,7 @@ def bn_as_conv(bn: nn.BatchNorm2d) -> nn.Conv2d:
     >>> add(conv, bn_as_conv(bn)).kernel_size
     (3, 3)
     """
-    _check_bn("bn_as_conv", bn)
+    check_bn("bn_as_conv", bn)
     scale, shift = _scale_and_shift(bn)
     return make_conv(scale.view(-1, 1, 1, 1), shift, (1, 1), (0, 0), bn.num_features, bn)
 
@@ -154,58 +163,17 @@ def _scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale, shift if bn.bias is None else shift + _exact(bn.bias)
 
 
-def check_pair(move: str, first: nn.Module, second: nn.Module) -> None:
-    """Raises `NotExact` unless these are two convs this module can compute with, one feeding the other."""
-    check(move, first, second)
-    if first.out_channels != second.in_channels:
-        raise NotExact(f"{move}: the first conv gives {first.out_channels} channels, the second takes {second.in_channels}")
-
-
-def check(move: str, *convs: nn.Module) -> None:
-    """Raises `NotExact` unless these are convs this module can compute with, of one dtype on one device."""
-    for conv in convs:
-        if type(conv) is not nn.Conv2d:
-            raise NotExact(f"{move}: a plain Conv2d is needed, not {type(conv).__name__}")
-    _check_same(move, *convs)
-    for conv in convs:
-        rules = {
-            f"dilation={conv.dilation!r}": conv.dilation == (1, 1),
-            f"padding_mode={conv.padding_mode!r}": conv.padding_mode == "zeros",
-            f"padding={conv.padding!r}": not isinstance(conv.padding, str),
-            f"dtype={conv.weight.dtype}": conv.weight.is_floating_point(),
-        }
-        for rule, holds in rules.items():
-            if not holds:
-                raise NotExact(f"{move}: {rule} is not supported")
-
-
-def _check_bn(move: str, bn: nn.Module, *conv: nn.Conv2d) -> None:
-    """Raises `NotExact` unless this is a BN with statistics that stay, of the dtype and on the device of the conv before it."""
-    if not isinstance(bn, nn.BatchNorm2d):
-        raise NotExact(f"{move}: a BatchNorm2d is needed, not {type(bn).__name__}")
-    if bn.training:
-        raise NotExact(f"{move}: the BatchNorm is in train mode and uses the statistics of its batch; call .eval() first")
-    if bn.running_mean is None:
-        raise NotExact(f"{move}: the BatchNorm keeps no running statistics")
-    _check_same(move, *conv, bn)
-
-
-def _check_same(move: str, *modules: nn.Module) -> None:
-    """Raises `NotExact` unless all that these modules hold has one dtype, on one device, and nothing else happens in their calls."""
-    tensors = [t for m in modules for t in chain(m.parameters(), m.buffers()) if t.dtype != torch.long]  # long: a BN's count of batches
-    for name in ("device", "dtype"):
-        found = sorted({str(getattr(t, name)) for t in tensors})
-        if len(found) > 1:
-            raise NotExact(f"{move}: the parts must agree in {name}, not have {' and '.join(found)}")
-    if tensors[0].is_meta:
-        raise NotExact(f"{move}: on the meta device there are no values to compute with")
-    if any(m._forward_hooks or m._forward_pre_hooks for m in modules):
-        raise NotExact(f"{move}: a module with forward hooks (pruning masks, weight norm) does more than its weights say; remove them")
-
-
 def _exact(tensor: Tensor) -> Tensor:
     """In float64, on the CPU: not every device has float64."""
     return tensor.detach().cpu().double()
+
+
+def _cast(exact: Tensor, like: Tensor) -> Tensor:
+    """In the dtype and on the device of `like`, or `NotExact` where that dtype does not reach so far."""
+    cast = exact.to(like.dtype)
+    if not cast.isfinite().all() and exact.isfinite().all():
+        raise NotExact(f"the new conv would hold a {exact.abs().max():.3g}, beyond {like.dtype}; go on in float32 and cast the end")
+    return cast.to(like.device).contiguous()
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
@@ -225,7 +193,7 @@ def make_conv(weight: Tensor, bias: Tensor | None, stride, padding, groups: int,
     made = nn.Conv2d(in_channels * groups, out_channels, size, stride, padding, groups=groups, bias=bias is not None, device="meta")
     made = made.to_empty(device=like.device).to(like.dtype).train(sources[0].training)
     with torch.no_grad():
-        made.weight.copy_(weight)
+        made.weight.copy_(_cast(weight, like))
         if bias is not None:
-            made.bias.copy_(bias)
+            made.bias.copy_(_cast(bias, like))
     return made.requires_grad_(all(p.requires_grad for source in sources for p in source.parameters()))

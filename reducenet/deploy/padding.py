@@ -1,6 +1,5 @@
 """Padding inside a linear run goes to its first conv, so that the run will merge: `pad_first`."""
 
-import copy
 from contextlib import suppress
 
 from torch import fx, nn
@@ -10,6 +9,7 @@ from reducenet.algebra import borders
 from reducenet.algebra.exact import NotExact, check_pair, ring
 from reducenet.deploy.fuse import BN2D, parts
 from reducenet.deploy.trace import Changes, Rewriting
+from reducenet.moves.surgery import copied
 from reducenet.nets.activation import LambdaReLU
 from reducenet.words import MoveError, move
 
@@ -22,7 +22,7 @@ def pad_first(net: nn.Module) -> nn.Module:
     Values change on the ring, and only there, so this comes before the training that makes up for it. Raises `MoveError` where every run
     merges as it is. Source: Kim et al. 2023; `borders.padded_first` for a single pair.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     graphs = [Rewriting(name, part, True, Changes([], {})) for name, part in parts(net)]
     if not sum([_pad_pair(graph, node) for graph in graphs for node in reversed(graph.graph.nodes)]):
         raise MoveError("pad_first: every linear run of convs here merges exactly as it is, or there is none")

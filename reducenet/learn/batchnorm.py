@@ -7,7 +7,7 @@ from torch.optim.swa_utils import update_bn
 from reducenet.data.tensors import Data
 from reducenet.learn.device import device_for
 from reducenet.moves.surgery import replace
-from reducenet.nets.layers import FrozenBatchNorm2d
+from reducenet.nets.layers import Still
 from reducenet.nets.seeding import generator
 from reducenet.words import MoveError, Positive, tune
 
@@ -24,14 +24,14 @@ def recalibrate(
     Raises `MoveError` where no BN may move, `ValueError` where the training images do not fill one batch.
     Source: Izmailov et al. 2018, SWA, section 3.2, whose code in torch does it; slimmable networks.
     """
-    moving = [m for m in net.modules() if _is_batch_norm(m) and not isinstance(m, FrozenBatchNorm2d)]
+    moving = [m for m in net.modules() if _is_batch_norm(m) and not isinstance(m, Still)]
     if not moving:
         raise MoveError("recalibrate: no BatchNorm whose statistics may move; they are folded or frozen, or there never was one")
     count = min(images, len(data.train.images)) // batch * batch
     if not count:
         raise ValueError(f"recalibrate: {min(images, len(data.train.images))} images do not fill one batch of {batch}")
     place, home, training = device_for(device), next(net.parameters()).device, {name: m.training for name, m in net.named_modules()}
-    net = replace(net, FrozenBatchNorm2d, lambda _, bn: _Hidden(bn.to(place))).to(place)
+    net = replace(net, Still, lambda _, bn: _Hidden(bn.to(place))).to(place)
     like = next(net.parameters())
     chosen = torch.randperm(len(data.train.images), generator=generator(seed, "recalibrate"))[:count]
     update_bn((data.normalise(data.train.images[part]).to(like) for part in chosen.split(batch)), net)
@@ -48,7 +48,7 @@ def _is_batch_norm(module: nn.Module) -> bool:
 class _Hidden(nn.Module):
     """A frozen BN out of sight of `update_bn`, which would reset it."""
 
-    def __init__(self, bn: FrozenBatchNorm2d):
+    def __init__(self, bn: nn.Module):
         super().__init__()
         self.bn = (bn,)  # in a tuple, so that it is no submodule
 

@@ -1,11 +1,10 @@
 """What a network is worth: its logits, which images it gets right, its accuracy; and how far two networks are apart."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from reducenet.data.tensors import Data, Split
+from reducenet.moves.surgery import copied
 
 
 @torch.no_grad()
@@ -28,10 +27,10 @@ def accuracy(net: nn.Module, data: Data, split: Split) -> float:
 
 def difference(a: nn.Module, b: nn.Module, data: Data, split: Split) -> float:
     """`max |a(x) - b(x)|` over all logits of `split`, both nets in float64: the price of a move that calls itself exact."""
-    a, b = (copy.deepcopy(net).cpu().double() for net in (a, b))  # not every device has float64
+    a, b = (copied(net).cpu().double() for net in (a, b))  # not every device has float64
     return (logits(a, data, split) - logits(b, data, split)).abs().max().item()
 
 
 def in_eval(net: nn.Module) -> nn.Module:
-    """The network itself if it is in eval mode, else a copy that is: measuring changes nothing."""
-    return copy.deepcopy(net).eval() if net.training else net
+    """The network itself if all of it is in eval mode, else a copy that is: measuring changes nothing."""
+    return copied(net).eval() if any(module.training for module in net.modules()) else net

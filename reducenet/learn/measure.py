@@ -3,7 +3,6 @@
 MACs are multiply-adds of convolutions and linear layers only, for one image; twice that in FLOPs.
 """
 
-import copy
 import logging
 
 import torch
@@ -13,6 +12,7 @@ from torch.utils.flop_counter import flop_registry
 
 from reducenet.learn.evaluate import in_eval
 from reducenet.learn.losses import cross_entropy
+from reducenet.moves.surgery import copied
 
 # A side branch in weight space is a bmm, paid once a step and not once an image: it does not count.
 LAYERS = (torch.ops.aten.convolution, torch.ops.aten.addmm, torch.ops.aten.mm)
@@ -42,7 +42,7 @@ def training_macs(net: nn.Module, shape: tuple[int, int, int], loss=cross_entrop
     """
     if not any(p.requires_grad for p in net.parameters()):
         raise ValueError("training: every parameter is frozen; attach a side branch or freeze less")
-    net = copy.deepcopy(net).train()
+    net = copied(net).train()
     x = _zeros(net, batch, shape)
     with Count() as count:
         for _ in range(steps):

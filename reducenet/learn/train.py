@@ -1,6 +1,5 @@
 """One training loop for every arm. It knows no method: the loss, the hooks and what is frozen come from outside."""
 
-import copy
 import inspect
 import math
 import time
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 from reducenet.data.tensors import Data, batches
 from reducenet.learn.device import device_for, memory_layout
 from reducenet.learn.evaluate import accuracy, in_eval
+from reducenet.moves.surgery import copied
 from reducenet.nets.activation import slide as sliding
 from reducenet.words import Above0, Arm, AtLeast0, Literal, Loss, MoveError, Part, Positive, Share, find, function
 from reducenet.words import fit as word
@@ -124,7 +124,7 @@ def fit(
     hooks = [*hooks, *([sliding(slide, slide_until)] if slide else [])]
     place, home = device_for(device), next(net.parameters()).device
     layout = memory_layout(net, place)
-    net, data = copy.deepcopy(net).to(place, memory_format=layout).train(), data.to(place)
+    net, data = copied(net).to(place, memory_format=layout).train(), data.to(place)
     trainable = [p for p in net.parameters() if p.requires_grad]
     groups = [{"params": [p for p in trainable if p.ndim]}, {"params": [p for p in trainable if not p.ndim], "weight_decay": 0.0}]
     if not trainable:

@@ -7,7 +7,6 @@ with the best sum of the second under a bound on the sum of the first. That chan
 Source: Kim et al. 2023, "Efficient Latency-Aware CNN Depth Compression via Two-Stage Dynamic Programming".
 """
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -19,6 +18,7 @@ from reducenet.learn.device import device_for
 from reducenet.learn.evaluate import accuracy
 from reducenet.learn.train import fit
 from reducenet.methods.removal import accuracy_without, convs, deployed, groups, input_shapes, measured, resolved, without
+from reducenet.moves.surgery import copied
 from reducenet.words import Above0, Count, Literal, MoveError, Part, search
 
 Table = Sequence[Sequence[float]]
@@ -80,7 +80,7 @@ def search_depth(
     Source: Kim et al. 2023.
     """
     line = boundaries(net)
-    net = copy.deepcopy(net).to(device_for(device)).eval()
+    net = copied(net).to(device_for(device)).eval()
     total = measured(deployed(without(net, [])), cost, data.train.images.shape[1:])
     changes = cost_table(net, data, cost)
     if all(change == math.inf for i, row in enumerate(changes) for change in row[i + 2 :]):

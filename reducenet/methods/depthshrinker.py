@@ -7,7 +7,6 @@ decides on lead to a network that `fuse(net, dearer=True)` merges exactly.
 Source: Fu et al. 2022, "DepthShrinker: A New Compression Paradigm Towards Boosting Real-Hardware Efficiency of Compact Neural Networks".
 """
 
-import copy
 from collections.abc import Callable, Iterable
 
 import torch
@@ -19,7 +18,7 @@ from reducenet.learn.evaluate import logits
 from reducenet.learn.losses import cross_entropy
 from reducenet.learn.train import fit
 from reducenet.methods.removal import accuracy_without, deployed, groups, input_shapes, measured, merges, resolved, without
-from reducenet.moves.surgery import replace
+from reducenet.moves.surgery import copied, replace
 from reducenet.nets.seeding import generator
 from reducenet.words import Above0, AtLeast0, Count, Literal, MoveError, Positive, search
 
@@ -68,20 +67,20 @@ def search_mask(
     open_ended = [name for name in found if isinstance(getattr(net.get_submodule(name), "post", None), nn.Identity)]
     if final_relu and not open_ended:
         raise MoveError("search_mask: final_relu has nothing to add; every block with a LambdaReLU ends in a ReLU")
-    copied = copy.deepcopy(net).to(device_for(device)).eval()
+    searched = copied(net).to(device_for(device)).eval()
     count = len(found) - keep
-    if idle := [name for name, acts in found.items() if not merges(copied, name, acts)]:
+    if idle := [name for name, acts in found.items() if not merges(searched, name, acts)]:
         raise MoveError(f"search_mask: nothing would merge in {', '.join(idle)}, whichever activation is removed; settle what is not to go")
     if by == "learned":
-        savings = list(_savings(copied, found, cost, data)) if cost_weight else []
-        gated = with_gates(copied, found, keep, seed)
+        savings = list(_savings(searched, found, cost, data)) if cost_weight else []
+        gated = with_gates(searched, found, keep, seed)
         loss = _with_savings(savings, cost_weight) if savings else cross_entropy
         trained = fit(gated, data, epochs=epochs, lr=lr, loss=loss, hooks=[choose(keep, explore, seed)], seed=seed, device=device).net
         gone = _lowest(found, [gate.score.item() for gate in _gates(trained)], count)
     elif by == "magnitude":
-        gone = _lowest(found, _magnitudes(copied, found, data), count)
+        gone = _lowest(found, _magnitudes(searched, found, data), count)
     elif by == "greedy":
-        gone = _greedy(copied, found, count, data, seed, device)
+        gone = _greedy(searched, found, count, data, seed, device)
     else:
         gone = _lowest(found, torch.rand(len(found), generator=generator(seed, "search_mask", "random")).tolist(), count)
     removed = [name for name in found if name in gone]
@@ -177,7 +176,7 @@ def _greedy(net: nn.Module, found: dict, count: int, data: Data, seed: int, devi
 
 def _magnitudes(net: nn.Module, found: dict, data: Data) -> list[float]:
     """Mean |x - act(x)| over the training images and all that enters the activations of each group."""
-    net, sums, sizes = copy.deepcopy(net), dict.fromkeys(found, 0.0), dict.fromkeys(found, 0)
+    net, sums, sizes = copied(net), dict.fromkeys(found, 0.0), dict.fromkeys(found, 0)
     for block, acts in found.items():
 
         def note(_, inputs, out, block=block):

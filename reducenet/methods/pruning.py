@@ -5,7 +5,6 @@ scores their channels. Source: Fang et al. 2023, DepGraph.
 """
 
 import bisect
-import copy
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from torch.nn.utils import parametrize
 from reducenet.data.tensors import Data
 from reducenet.learn import measure
 from reducenet.moves.branch import drop_branch
+from reducenet.moves.surgery import copied
 from reducenet.nets.networks import Network
 from reducenet.nets.seeding import generator
 from reducenet.words import Above0, Annotated, Field, Literal, MoveError, Positive, move, search
@@ -32,7 +32,7 @@ def resize(net: nn.Module, keep: dict[str, dict[str, list[int]]]) -> nn.Module:
     BatchNorm2d ("out" is both); what is not named stays whole. That neighbours fit is up to `keep`; `prune` sees to it.
     Weights that stay keep their values, type, device and frozen flags. Raises `MoveError` for what is not there or has no such side.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     layers = {name: sides for name, m in net.named_modules() if (sides := _widths(m))}
     for name, sides in keep.items():
         if name not in layers:
@@ -100,7 +100,7 @@ def prune(
     """
     if not isinstance(net, Network):
         raise MoveError(f"prune: a network of this package is needed, a Network, not a {type(net).__name__}: its classes must stay")
-    net, shape = copy.deepcopy(net).cpu().eval(), tuple(data.train.images.shape[1:])
+    net, shape = copied(net).cpu().eval(), tuple(data.train.images.shape[1:])
     whole = measure.macs(net, shape)
     target = _target(net, shape, macs, whole)
     channels = _channels(net, shape, importance, seed)
@@ -153,7 +153,7 @@ def _channels(net: nn.Module, shape, importance: str, seed: int) -> list[Channel
 
     if parametrized := [name for name, m in net.named_modules() if parametrize.is_parametrized(m)]:
         raise MoveError(f"prune: {parametrized[0]} has a side branch or another parametrisation; fold first")
-    traced = copy.deepcopy(net).requires_grad_(True)  # the library follows gradients, and frozen layers would have none
+    traced = copied(net).requires_grad_(True)  # the library follows gradients, and frozen layers would have none
     names = {m: name for name, m in traced.named_modules()}
     classes = [m for m in traced.classifier.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     example = torch.zeros(1, *shape, dtype=next(traced.parameters()).dtype)

@@ -3,7 +3,6 @@
 What the searches for them share: DepthShrinker's masks, depth compression's cuts, Layer Folding's snap.
 """
 
-import copy
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import reduce
@@ -17,17 +16,22 @@ from reducenet.learn.batchnorm import recalibrate
 from reducenet.learn.evaluate import accuracy, logits
 from reducenet.learn.measure import latency, macs
 from reducenet.moves.activations import linearise, settle
+from reducenet.moves.surgery import copied
 from reducenet.nets.activation import LambdaReLU
 from reducenet.nets.blocks import is_block
+from reducenet.nets.widened import Widened
 from reducenet.words import MoveError, perform
 
 
 def groups(net: nn.Module, move: str) -> dict[str, list[str]]:
     """The names of the LambdaReLUs inside each block of this package, by the block's name; one behind its sum (`post`) is not inside.
 
+    A conv that `widen` put a branch beside is a block with that branch, unless it stands in one.
+
     Raises `MoveError`, in the name of `move`, where there are none or where one is not at lam 0.
     """
-    blocks = [(name, m) for name, m in net.named_modules() if is_block(m)]
+    whole = tuple(f"{name}." for name, m in net.named_modules() if is_block(m))
+    blocks = [(name, m) for name, m in net.named_modules() if is_block(m) or (isinstance(m, Widened) and not name.startswith(whole))]
     acts = {name: [f"{name}.{i}" for i, m in b.named_modules() if isinstance(m, LambdaReLU) and i != "post"] for name, b in blocks}
     found = {name: inside for name, inside in acts.items() if inside}
     if not found:
@@ -87,7 +91,7 @@ def measured(module: nn.Module, cost: str, shape: tuple[int, ...]) -> float:
 
 def input_shapes(net: nn.Module, names: Iterable[str], data: Data) -> dict[str, tuple[int, ...]]:
     """The shapes (C, H, W) of what the modules called `names` are given."""
-    net, shapes = copy.deepcopy(net), {}
+    net, shapes = copied(net), {}
     for name in names:
         note = lambda _, inputs, name=name: shapes.update({name: tuple(inputs[0].shape[1:])})  # noqa: E731
         net.get_submodule(name).register_forward_pre_hook(note)

@@ -7,14 +7,13 @@ training the branches, however W is split among them at the start. What is not l
 Source: Ding et al. 2023, "Re-parameterizing Your Optimizers rather than Architectures", section 3.
 """
 
-import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from reducenet.moves.side import inside_branches
-from reducenet.moves.surgery import chosen
+from reducenet.moves.surgery import chosen, copied
 from reducenet.words import Above0, AtLeast0, MoveError, Names, move
 
 
@@ -61,7 +60,7 @@ def repopt(net: nn.Module, at: Names = "*branch2.0", conv3: Above0 = 1.0, conv1:
     `conv3` is above 0, or the outer taps would never learn. Raises `MoveError` for a conv without a centre tap, and for an identity where
     no conv has one.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     taken = inside_branches(net)
     convs = chosen(net, lambda name, m: type(m) is nn.Conv2d and name not in taken, at, "repopt", "plain conv")
     if identity and not any(map(_keeps_shape, convs.values())):

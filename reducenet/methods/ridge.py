@@ -3,7 +3,6 @@
 It answers how much of a two-layer bottleneck one linear layer can be, and gives a student that start for the price of a pass.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from reducenet.data.tensors import Data
 from reducenet.learn.device import device_for
-from reducenet.moves.surgery import chosen
+from reducenet.moves.surgery import chosen, copied
 from reducenet.nets.blocks import Block, PlainBlock
 from reducenet.nets.seeding import generator
 from reducenet.words import Above0, Arm, MoveError, Names, Positive, tune
@@ -89,7 +88,7 @@ def ridge(
     Raises `MoveError` where a conv is no plain student's, or the teacher has no front there that fits.
     Source: ridge regression on unfolded patches; the targets are those of DNA (Li et al. 2020), one layer earlier.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     for name, inputs, found in _imitations(net, data, teacher, strength, images, at, seed, device):
         conv, bn = net.get_submodule(name)[:2]
         parts = inputs.cpu().double().split(CHUNK)
@@ -128,7 +127,7 @@ def _imitations(net, data, teacher, strength, images, at, seed, device) -> Itera
     if images < 1:
         raise ValueError(f"ridge: images must be at least 1, not {images}")
     place = device_for(device)
-    teacher = copy.deepcopy(teacher).to(place).eval()
+    teacher = copied(teacher).to(place).eval()
     like = next(teacher.parameters())
     drawn = torch.randperm(len(data.train.images), generator=generator(seed, "ridge"))[:images]
     parts = [data.normalise(data.train.images[part]).to(like) for part in drawn.split(CHUNK)]

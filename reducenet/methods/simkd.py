@@ -1,9 +1,9 @@
 """SimKD's projector, the structural half of "reuse the teacher's classifier"; the other half is the loss `match`."""
 
-import copy
 
 from torch import nn
 
+from reducenet.moves.surgery import copied
 from reducenet.nets.layers import conv1x1, conv3x3
 from reducenet.nets.networks import Network
 from reducenet.nets.seeding import initialise
@@ -26,7 +26,7 @@ def project(net: nn.Module, factor: Positive = 2, *, seed: int = 0) -> nn.Module
     planes = net.classifier.in_features
     if factor > planes:
         raise MoveError(f"project: factor must be at most the {planes} channels of the last stage, not {factor}")
-    net = copy.deepcopy(net)
+    net = copied(net)
     narrow = planes // factor
     net.neck = nn.Sequential(
         conv1x1(planes, narrow), nn.BatchNorm2d(narrow), nn.ReLU(),

@@ -3,7 +3,6 @@
 `sandwich` trains all of them in one net, `netaug` trains the student with wider nets as help, `search_width` picks one of them.
 """
 
-import copy
 import math
 from functools import lru_cache
 
@@ -19,7 +18,7 @@ from reducenet.learn.device import device_for
 from reducenet.learn.evaluate import accuracy
 from reducenet.methods.pruning import resize
 from reducenet.moves.branch import without_branch1
-from reducenet.moves.surgery import chosen, replace
+from reducenet.moves.surgery import chosen, copied, replace
 from reducenet.nets.blocks import ScalerBlock
 from reducenet.nets.seeding import generator
 from reducenet.words import AtLeast0, AtLeast2, Count, MoveError, Part, Positive, loss, move, search
@@ -152,7 +151,7 @@ def search_width(
     for _ in range(tries - 1):
         candidates.add(_affordable(widest, prices, room, draw))
     place = device_for(device)
-    net, data = copy.deepcopy(net).eval().to(place), data.to(place)
+    net, data = copied(net).eval().to(place), data.to(place)
 
     def worth(expansion: tuple[int, ...]) -> float:
         return accuracy(recalibrate(narrow(net, list(expansion)), data, images=images, seed=seed, device=device), data, data.val)

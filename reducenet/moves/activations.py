@@ -1,11 +1,10 @@
 """Activations that change their kind: from ReLU to LambdaReLU and back, to the identity, and new ones behind blocks."""
 
-import copy
 
 import torch
 from torch import nn
 
-from reducenet.moves.surgery import chosen, replace
+from reducenet.moves.surgery import chosen, copied, replace
 from reducenet.nets.activation import LambdaReLU, LearnedReLU
 from reducenet.words import MoveError, Names, move
 
@@ -47,7 +46,7 @@ def add_relu(net: nn.Module, at: Names = "*") -> nn.Module:
 
     Raises `MoveError` where no block that matches is without a final ReLU.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     for block in chosen(net, _is_open, at, "add_relu", "block without final ReLU").values():
         block.post = nn.ReLU()
     return net

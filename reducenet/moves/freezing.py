@@ -1,16 +1,17 @@
 """What may be trained: `freeze` holds parts still, `reinit` draws what is not held afresh."""
 
-import copy
 from fnmatch import fnmatch
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from reducenet.moves.surgery import chosen, listed, replace
-from reducenet.nets.layers import FrozenBatchNorm2d
+from reducenet.moves.surgery import chosen, copied, listed, replace
+from reducenet.nets.layers import Still, still
 from reducenet.nets.seeding import initialise
 from reducenet.words import MoveError, Names, move
 
 # What `freeze` knows by name; anything else is a pattern over names of parameters and statistics.
+MOVED = ("running_*", "*_u")  # buffers that a forward pass in train mode moves: statistics, and the vectors of spectral norm
 PARTS = ("all", "classifier", "classifier.weight", "classifier.bias", "conv3", "bn.affine", "bn.statistics")
 
 
@@ -27,35 +28,51 @@ def freeze(net: nn.Module, parts: Names) -> nn.Module:
     """After any `fit`, the frozen parts are bit-identical, weight decay and momentum included.
 
     Parts are separate switches: "classifier.weight", "classifier.bias" ("classifier" is both), "conv3", "bn.affine" (weight and bias
-    of every BN), "bn.statistics" (running mean and variance, which then also normalise in train mode), "all"; or a pattern over names
-    of parameters and statistics: "stage1.*" is all of stage 1, "*.bn3.*" the article's bn3, "*.bn3.running_*" its statistics alone.
+    of every BN, of whatever class), "bn.statistics" (running mean and variance, which then also normalise in train mode), "all"; or a
+    pattern over names of parameters and statistics: "stage1.*" is all of stage 1, "*.bn3.*" the article's bn3, "*.bn3.running_*" its
+    statistics alone. What keeps no running statistics has none to freeze.
     Source: the article, "ReduceNet's training". Explained in notebook 03.
     """
-    bns = chosen(net, nn.BatchNorm2d)
-    affine = {f"{name}.{p}" for name in bns for p in ("weight", "bias")}
+    bns = {
+        name: f"{name}." if name else "" for name in chosen(net, lambda _, module: isinstance(module, _BatchNorm) or _normalises(module))
+    }
+    affine = {f"{prefix}{p}" for prefix in bns.values() for p in ("weight", "bias")}
+    moving = {name: _moved(name, module) for name, module in chosen(net, lambda name, module: bool(_moved(name, module))).items()}
     names = [name for name, _ in net.named_parameters()]
-    frozen, still = set(), set()
+    frozen, stays = set(), set()
     patterns = {"all": "*", "classifier": "classifier.*", "conv3": "*conv3.*"}
     for part in listed(parts):
         pattern = patterns.get(part, part)
         weights = {name for name in names if (name in affine if part == "bn.affine" else fnmatch(name, pattern))}
-        statistics = {name for name in bns if part == "bn.statistics" or fnmatch(f"{name}.running_mean", pattern)}
+        statistics = {
+            name
+            for name, buffers in moving.items()
+            if (name in bns if part == "bn.statistics" else any(fnmatch(b, pattern) for b in buffers))
+        }
         if part == "conv3":  # the convs; RepVGG calls a conv and its BN so
             weights, statistics = weights - affine, set()
         if not weights and not statistics:
             raise MoveError(f"freeze: nothing here is called {part!r}; parts: {', '.join(PARTS)}, or a pattern over names")
-        frozen, still = frozen | weights, still | statistics
-    net = replace(net, lambda name, _: name in still, lambda _, bn: _frozen_statistics(bn))
+        frozen, stays = frozen | weights, stays | statistics
+    net = replace(net, lambda name, _: name in stays, _stilled)
     for name in frozen:
         net.get_parameter(name).requires_grad_(False)
     return net
 
 
-def _frozen_statistics(bn: nn.BatchNorm2d) -> FrozenBatchNorm2d:
-    frozen = FrozenBatchNorm2d(bn.num_features, bn.eps, bn.momentum, bn.affine, bn.track_running_stats)
-    frozen.weight, frozen.bias = bn.weight, bn.bias
-    frozen.running_mean, frozen.running_var, frozen.num_batches_tracked = bn.running_mean, bn.running_var, bn.num_batches_tracked
-    return frozen.train(bn.training)
+def _moved(name: str, module: nn.Module) -> list[str]:
+    """The names of the buffers of `module`, called `name`, that its forward pass moves in train mode."""
+    own = [key for key, buffer in module.named_buffers(recurse=False) if any(fnmatch(key, pattern) for pattern in MOVED)]
+    return [f"{name}.{key}" if name else key for key in own]
+
+
+def _normalises(module: nn.Module) -> bool:
+    return "running_mean" in module._buffers
+
+
+def _stilled(_: str, module: nn.Module) -> nn.Module:
+    module.__class__ = still(type(module))
+    return module
 
 
 @move
@@ -64,12 +81,12 @@ def reinit(net: nn.Module, at: Names = "*", *, seed: int = 0) -> nn.Module:
 
     The control for "the weights were inherited": the same arm, the same frozen parts, a new start for the rest.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     for name, module in chosen(net, _is_free, at, "reinit", "module with something to draw").items():
-        if not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+        if not isinstance(module, nn.Conv2d | nn.Linear | _BatchNorm):
             raise MoveError(f"reinit: {name} is a {type(module).__name__}, which has no fresh start; reinit before attach")
         kept = {key: p.detach().clone() for key, p in module.named_parameters(recurse=False) if not p.requires_grad}
-        if isinstance(module, FrozenBatchNorm2d):
+        if isinstance(module, Still):
             kept |= {key: buffer.clone() for key, buffer in module.named_buffers(recurse=False)}
         initialise(module, seed, "reinit", name)
         module.load_state_dict(kept, strict=False)
@@ -77,5 +94,5 @@ def reinit(net: nn.Module, at: Names = "*", *, seed: int = 0) -> nn.Module:
 
 
 def _is_free(_: str, module: nn.Module) -> bool:
-    moving = isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d)
+    moving = isinstance(module, _BatchNorm) and not isinstance(module, Still)
     return moving or any(p.requires_grad for p in module.parameters(recurse=False))

@@ -1,12 +1,11 @@
 """The leaner pipeline: one new conv in place of a linear pair."""
 
-import copy
 from collections import OrderedDict
 
 from torch import nn
 
 from reducenet.algebra.exact import fold_bn, merge
-from reducenet.moves.surgery import chosen
+from reducenet.moves.surgery import chosen, copied
 from reducenet.nets.blocks import LambdaBlock
 from reducenet.nets.layers import conv3x3
 from reducenet.nets.seeding import initialise
@@ -21,7 +20,7 @@ def renew(net: nn.Module, at: Names = "*", *, start: Literal["fresh", "merged"] 
     its activation removed, so that in eval mode `renew(net, start="merged")(x) == linearise(net)(x)`. Large and small network have the
     names of all layers that they share in common. Source: the article, "A leaner pipeline".
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     for name, block in chosen(net, _has_pair, at, "renew", "lambda block with its pair").items():
         expand, inner_bn, _, reduce, bn = block.pair
         if not isinstance(expand, nn.Conv2d):

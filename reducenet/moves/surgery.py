@@ -1,16 +1,56 @@
-"""What every move does: choose modules of a network by kind and by name, put others in their place, or refuse."""
+"""What every move does: copy a network, choose modules of it by kind and by name, put others in their place, or refuse."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
-from types import UnionType
+from types import FunctionType, UnionType
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from reducenet.words import MoveError, Names
 
 Found = type | UnionType | Callable[[str, nn.Module], bool]  # kinds of modules, or what says of a name and its module whether it is meant
 Make = Callable[[str, nn.Module], nn.Module]
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """`copied(net)(x) == net(x)`, and the two share nothing.
+
+    Values that a forward pass left behind on a module are copied without what they were computed from. `MoveError` where Python would make
+    a copy that still calls the original, as of a function kept on a module that holds the module itself, or can make none.
+    """
+    parts, memo = set(net.modules()), {}
+    for name, module in net.named_modules():
+        for key, kept in vars(module).items():
+            for value in tree_leaves(kept) if key not in ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks") else ():
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    memo[id(value)] = value.detach().clone()
+                if any(isinstance(held, nn.Module) and held in parts for held in _held(value)):
+                    where = f"{name or 'the network'} ({type(module).__name__})"
+                    raise MoveError(
+                        f"{where}: `{key}` is a function that holds the network, and a copy's would call the original; make it a method"
+                    )
+    try:
+        return copy.deepcopy(net, memo)
+    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
+        raise MoveError(f"the network ({type(net).__name__}) cannot be copied: {' '.join(str(error).split())[:200]}") from error
+
+
+def _held(value, seen: frozenset = frozenset()) -> Iterator:
+    """What a function closes over or has for a default, and what functions in there do."""
+    if isinstance(value, FunctionType) and id(value) not in seen:
+        inside = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        for held in tree_leaves([*inside, value.__defaults__, value.__kwdefaults__]):
+            yield held
+            yield from _held(held, seen | {id(value)})
+
+
+def _is_filled(cell) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # a name that has no value yet
+        return False
 
 
 def replace(net: nn.Module, found: Found, make: Make, at: Names | None = None, move: str = "", kind: str = "") -> nn.Module:
@@ -19,7 +59,7 @@ def replace(net: nn.Module, found: Found, make: Make, at: Names | None = None, m
     `module` is the copy's, so what is made may hold it; what is chosen inside of it has been replaced by then. A module with two names is
     made once, by its first, and stands in both places. Where `net` itself is chosen, what is made of it is the network.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     names = {module: name for name, module in chosen(net, found, at, move, kind).items()}
     done: dict[nn.Module, nn.Module] = {}
 
