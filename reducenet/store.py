@@ -3,6 +3,7 @@
 store/<key>/            what was trained: result.json (written last)  net.safetensors  curves.csv
 store/<key>/            what was measured: result.json (written last)  run.ipynb  correct.npy
 store/.tmp-<key>-<pid>  being written; never read
+store/_answers/<key>/   what a teacher answered: a cache, swept away when nobody asks any more
 store/_failed/<key>/    the last failed try, kept to be looked at: error.json  run.ipynb
 """
 
@@ -31,6 +32,10 @@ class Store:
 
     def failed(self, key: str) -> Path:
         return self.folder / "_failed" / key
+
+    def answers(self, teacher: str) -> Path:
+        """Where the answers of a trained network lie while there is somebody who asks for them."""
+        return self.folder / "_answers" / teacher
 
     def result(self, key: str) -> dict | None:
         """What the run recorded, its files checked against their checksums; None where it has not been run."""
@@ -68,6 +73,11 @@ class Store:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
+
+    def forget_answers(self, teachers: set[str]) -> None:
+        """Sweep away what these teachers answered."""
+        for teacher in teachers:
+            shutil.rmtree(self.answers(teacher), ignore_errors=True)
 
     def publish(self, key: str, folder: Path) -> None:
         """`folder` becomes the entry of `key` at once. Where another process was first, its entry stays and ours goes."""

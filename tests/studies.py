@@ -14,6 +14,7 @@ TINY = """
 title = "tiny"
 data = "synthetic"
 seeds = 2
+together = 1
 build = { width = 4 }
 fit = { epochs = 1, lr = 0.05 }
 

@@ -71,12 +71,14 @@ def other(*parts):
     return dict.fromkeys(parts, "other")
 
 
-def test_every_word_is_played_at_two_widths(world):
+def test_every_word_is_played_at_two_widths_and_by_two_where_it_can_be(world):
     world.write()
     assert accept(False, world.folder) == 0
-    assert {name.split(" ", 1)[1] for name in world.asked} == {"width 4 cpu", "width 8 cpu"}
+    assert {name.split(" ", 1)[1] for name in world.asked} == {"width 4 cpu", "width 8 cpu", "by two cpu"}
     assert {name.split("/")[0] for name in world.asked} == {"teacher", "plain", "long", "drop", "lora@2", "lora"}
-    assert len(world.asked) == 12
+    assert len([name for name in world.asked if "by two" not in name]) == 12
+    by_two = {name.split(" ")[0] for name in world.asked if "by two" in name}
+    assert by_two == {f"{arm}/s{seed}" for arm in ("teacher", "plain", "long", "lora@2", "lora") for seed in (0, 1)}
     assert set(lock.known()["proofs"][HERE]) == {*world.asked, *(f"dataset {name}" for name in words("dataset"))}
 
 
@@ -94,7 +96,7 @@ def test_equal_numbers_keep_the_version_and_the_lock_learns_the_source(world, ca
     assert {name.split("/")[0] for name in world.asked} == {"teacher", "lora@2"}  # what uses it, and what that goes on from
     assert world.raised() == set()
     assert lock.known()["words"]["loss kd"]["source"] == lock.source(EVERY["loss kd"])
-    assert "loss kd: equal in 2 runs, keeps its version" in capsys.readouterr().out
+    assert "loss kd: equal in 4 runs, keeps its version" in capsys.readouterr().out
 
 
 def test_a_word_with_equal_numbers_is_not_raised_even_where_it_may_be(world):
@@ -112,7 +114,7 @@ def test_other_numbers_raise_the_version_if_they_may_and_change_nothing_if_not(w
     assert accept(False, world.folder) == 1
     assert lock.FILE.read_text() == before
     said = capsys.readouterr().out
-    assert "drop_branch: other numbers in drop/s0 width 4 cpu, drop/s0 width 8 cpu, lora@2/s0 width 4 cpu" in said
+    assert "drop_branch: other numbers in drop/s0 width 4 cpu, drop/s0 width 8 cpu, lora@2/s0 by two cpu, lora@2/s0 width 4 cpu" in said
     assert "nothing is changed; `reducenet accept --raise` raises drop_branch" in said
     assert accept(True, world.folder) == 0
     assert world.raised() == {"drop_branch"}
@@ -132,10 +134,18 @@ def test_one_width_with_other_numbers_is_enough(world, monkeypatch):
     assert world.raised() == {"loss kd"}
 
 
+def test_what_trains_together_is_tried_on_what_is_trained_together(world):
+    world.stale("together")
+    world.changes = {name: other("train") for name in ("teacher/s0", "lora@2/s0", "lora/s0", "long/s0")}
+    assert accept(True, world.folder) == 0
+    assert all("by two" in name for name in world.asked)
+    assert world.raised() == {"together"}
+
+
 def test_what_all_runs_share_is_tried_on_all(world, capsys):
     world.stale("train")
     assert accept(False, world.folder) == 0
-    assert len(world.asked) == 12
+    assert len(world.asked) == 12 + 10
     assert "train: equal in " in capsys.readouterr().out
     world.stale("measure")
     world.changes = {name: other("measure") for name in ("teacher/s0", "plain/s0", "long/s0", "drop/s0", "lora@2/s0", "lora/s0")}

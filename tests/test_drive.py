@@ -322,8 +322,9 @@ class Cluster:
     def __exit__(self, *error):
         return None
 
-    def submit(self, function, run, folder, needs=(), *, key="", pure=True, priority=0):
-        self.submitted.append((run.name, [n.run.name if isinstance(n, Future) else n["name"] for n in needs], priority, pure))
+    def submit(self, function, run, folder, needs=(), beside=(), *, key="", pure=True, priority=0):
+        named = [[n.run.name if isinstance(n, Future) else n["name"] for n in some] for some in (needs, beside)]
+        self.submitted.append((run.name, *named, priority, pure))
         self.environments.append(dict(os.environ))
         return Future(self, function, run, folder, needs, key or run.name, priority)
 
@@ -351,9 +352,10 @@ def test_the_pool_runs_all_with_their_urgency_and_times_last(tmp_path, kernels, 
     assert set(states(made, found).values()) == {"ok"}
     assert len(found) == len(made.runs) + 1
     urgency = longest_first(list(made.runs.values()))
-    submitted = {name: (needs, priority) for name, needs, priority, _ in cluster.submitted}
+    submitted = {name: (needs, beside, priority) for name, needs, beside, priority, _ in cluster.submitted}
     for run in made.runs.values():
-        assert submitted[run.name] == ([made.runs[key].name for key in run.needs], urgency[run.key])
+        needs, beside = ([made.runs[key].name for key in keys] for keys in (run.needs, run.beside))
+        assert submitted[run.name] == (needs, beside, urgency[run.key])
     assert cluster.submitted[-1][0] == kernels.started[-1] == "latency"
     assert not any(pure for *_, pure in cluster.submitted)  # Dask would take equal calls for one
     assert {name: cluster.options[name] for name in ("n_workers", "threads_per_worker", "processes", "memory_limit")} == {

@@ -13,7 +13,7 @@ from reducenet.data import tensors
 from reducenet.data.tensors import load
 from reducenet.learn import evaluate, measure
 from reducenet.learn.losses import kd
-from reducenet.play import checkpoint, piece, timing
+from reducenet.play import checkpoint, piece, timing, training
 from reducenet.play.piece import fingerprints, play_piece
 from reducenet.store import Store
 from reducenet.words import MoveError, find, whole
@@ -145,7 +145,7 @@ def test_sizes_are_those_of_the_network_as_deployed(bench):
 
 
 def test_errors_are_what_deploying_changes_in_double_and_in_single_precision(bench, monkeypatch):
-    probe = tensors.Split(bench.data.val.images[:128], bench.data.val.labels[:128])
+    probe = tensors.Split(bench.data.val.images[: piece.PROBE], bench.data.val.labels[: piece.PROBE])
     metrics = bench.play("plain", [PLAIN, ONE]).measured["metrics"]
     net = bench.net("plain").eval()
     assert metrics["fuse_error"] == evaluate.difference(net, fuse(copy.deepcopy(net).double()), bench.data, probe) < 1e-12
@@ -165,11 +165,14 @@ def test_errors_are_what_deploying_changes_in_double_and_in_single_precision(ben
 
 def test_networks_are_compared_on_the_first_validation_images(bench, monkeypatch):
     monkeypatch.setattr(piece, "PROBE", 10)
+    monkeypatch.setattr(training, "PROBE", 20)
     asked, difference = [], evaluate.difference
     monkeypatch.setattr(evaluate, "difference", lambda a, b, data, split: asked.append(split) or difference(a, b, data, split))
     bench.play("plain", [PLAIN, "fuse"])
     assert len(asked) == 3  # an exact move, and deploying twice
-    assert all(torch.equal(split.images, bench.data.val.images[:10]) and len(split.labels) == 10 for split in asked)
+    for split, count in zip(asked, (20, 10, 10), strict=True):
+        assert torch.equal(split.images, bench.data.val.images[:count])
+        assert len(split.labels) == count
 
 
 # ---- what is kept is not trained again
@@ -177,7 +180,7 @@ def test_networks_are_compared_on_the_first_validation_images(bench, monkeypatch
 
 def test_what_is_trained_already_is_measured_without_training(bench, monkeypatch):
     first = bench.play("plain", [PLAIN, ONE])
-    monkeypatch.setattr(piece, "_train", None)
+    monkeypatch.setattr(piece, "train", None)
     out = bench.store.begin("again")
     again = play_piece([PLAIN, ONE], store=str(bench.store.folder), out=str(out), key="again", trained="plain-net")
     assert again.trained == first.trained
@@ -237,8 +240,8 @@ def test_training_costs_its_epochs_on_the_structure_that_was_trained(bench):
 
 
 def test_a_loss_that_draws_costs_its_mean_over_the_steps_it_asks_for(bench, monkeypatch):
-    counted, named, named_loss = [], [], piece.named_loss
-    monkeypatch.setattr(piece, "named_loss", lambda *given, **own: named.append(given) or named_loss(*given, **own))
+    counted, named, named_loss = [], [], training.named_loss
+    monkeypatch.setattr(training, "named_loss", lambda *given, **own: named.append(given) or named_loss(*given, **own))
     monkeypatch.setattr(measure, "training_macs", lambda net, shape, objective, steps: counted.append(steps) or 7)
     played = bench.play("wide", [TEACHER, {"fit": {"epochs": 1, "lr": 0.05, "loss": "netaug"}}], seed=1)
     assert played.measured["cost"]["train_macs"] == 7 * 256

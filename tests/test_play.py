@@ -7,6 +7,7 @@ from torch import nn
 from reducenet import build, drop_branch, fit, fold, freeze, fuse, linearise, loosen, settle
 from reducenet.data.tensors import Split, load
 from reducenet.learn import batchnorm
+from reducenet.learn.train import Fitted
 from reducenet.methods import layerfolding, ridge
 from reducenet.nets.activation import LambdaReLU
 from reducenet.play import play as interpreter
@@ -181,7 +182,7 @@ def test_a_tune_that_names_an_arm_gets_its_network_and_costs_of_several_add_up(d
 
 def test_device_and_progress_are_those_of_the_bench(data, monkeypatch):
     seen = []
-    monkeypatch.setattr(interpreter, "fit", lambda net, data, **given: seen.append(given) or (net, []))
+    monkeypatch.setattr(interpreter, "fit", lambda net, data, **given: seen.append(given) or Fitted(net, []))
     play([{"fit": {"epochs": 1}}], Bench(data, device="meta", progress=True), net=build("plain", width=4), seed=3, nth_fit=2)
     assert {name: seen[0][name] for name in ("device", "progress", "seed", "nth_fit")} == {
         "device": "meta", "progress": True, "seed": 3, "nth_fit": 2,

@@ -21,6 +21,7 @@ after: str = ""  # key of the network that comes first
 teacher: str = ""  # key of the network that teaches
 paid_by: list = []  # keys of the runs whose training cost sets the epochs
 tickets: list = []  # keys of the networks of which the best goes on
+together: list = []  # the replicates that are trained at once, this one included
 store: str = ""  # folder of finished runs; empty: a temporary one
 out: str = ""  # folder for what is measured
 key: str = ""  # of what is measured
@@ -34,8 +35,8 @@ from reducenet.play import show
 from reducenet.play.piece import play_piece
 
 piece = play_piece(
-    moves, seed=seed, nth_fit=nth_fit, data=data, after=after, teacher=teacher, paid_by=paid_by, tickets=tickets, store=store, out=out,
-    key=key, trained=trained, device=device, threads=threads, own_words=own_words,
+    moves, seed=seed, nth_fit=nth_fit, data=data, after=after, teacher=teacher, paid_by=paid_by, tickets=tickets, together=together,
+    store=store, out=out, key=key, trained=trained, device=device, threads=threads, own_words=own_words,
 )  # fmt: skip
 
 # %% [markdown]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reducenet.learn.answers import Answers
 from reducenet.nets.blocks import is_block
 from reducenet.nets.networks import Network
 from reducenet.words import Above0, Annotated, Arm, Field, Literal, Share, loss
@@ -22,13 +23,13 @@ def cross_entropy(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
     return F.cross_entropy(logits, y), logits
 
 
-@loss("ce")
+@loss("ce", asks="logits")
 def ce():
     """The loss `CE(z, y)`: labels alone."""
     return cross_entropy
 
 
-@loss("smoothed")
+@loss("smoothed", asks="logits")
 def smoothed(smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1):
     """The loss `(1 - s) CE(z, y) + s CE(z, uniform)`, s = smoothing in [0, 1): soft labels that need no teacher, the control for those
     that do. Source: Szegedy et al. 2016, section 7."""
@@ -55,7 +56,7 @@ def kd_term(student: Tensor, teacher: Tensor, temperature: float, reduction: str
     return term / student.shape[1] if reduction == "elementwise-mean" else term
 
 
-@loss("kd")
+@loss("kd", asks="logits")
 def kd(teacher: Arm, kd_weight: Share = 0.9, temperature: Above0 = 4.0, reduction: Literal["batchmean", "elementwise-mean"] = "batchmean"):
     """The loss `(1 - w) CE(z, y) + w T^2 KL(teacher || student)`, w = kd_weight in [0, 1], temperature > 0.
 
@@ -82,6 +83,7 @@ class Seen:
 
 
 def _with_maps(teacher: nn.Module) -> nn.Module:
+    teacher = teacher.net if isinstance(teacher, Answers) else teacher
     if not isinstance(teacher, Network):
         raise ValueError(f"a teacher of maps or features is a network of this package, a Network, not a {type(teacher).__name__}")
     return _fixed(teacher)

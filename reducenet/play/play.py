@@ -20,7 +20,7 @@ from torch import nn
 from reducenet.data.tensors import Data, Split
 from reducenet.learn import evaluate
 from reducenet.learn.measure import Count
-from reducenet.learn.train import DivergedError, fit
+from reducenet.learn.train import DivergedError, Fitted, fit
 from reducenet.nets.activation import slide
 from reducenet.words import MoveError, Word, find, function, others, perform, split, words
 
@@ -30,13 +30,15 @@ class Bench:
     """What training needs, and no sentence says. Networks and replicates are looked up by the name of the parameter that asks for them.
 
     `networks["teacher"]` is the network that teaches. `replicates` are those that a choice is between: validation accuracy, sentence, and a
-    function that gives the network. `epochs_for(net, fit)` turns `cost_of` into epochs. Exact moves prove themselves on `probe`.
+    function that gives the network. `epochs_for(net, fit)` turns `cost_of` into epochs. `asked(net)` is how a loss asks a network that
+    teaches. Exact moves prove themselves on `probe`.
     """
 
     data: Data
     networks: Mapping[str, nn.Module] = field(default_factory=dict)
     replicates: tuple = ()
     epochs_for: Callable[[nn.Module, dict], int] | None = None
+    asked: Callable[[nn.Module], nn.Module] = lambda net: net
     probe: Split | None = None
     device: str = "cpu"
     progress: bool | None = False
@@ -131,20 +133,38 @@ def _counted(played: Played, word: Word, given: dict, bench: Bench, seed: int):
 
 
 def _fit(played: Played, word: Word, given: dict, bench: Bench | None, seed: int, nth_fit: int) -> None:
-    played.sentence.append({word.name: given})
-    if bench is None:
-        if given.get("slide"):
-            slide()(played.net, 1.0)  # where such a fit ends; a fuse may follow
+    if bench is not None:
+        fit_alone(played, given, bench, seed, nth_fit)
         return
-    options = _with_networks(word, given, bench)
+    played.sentence.append({word.name: given})
+    if given.get("slide"):
+        slide()(played.net, 1.0)  # where such a fit ends; a fuse may follow
+
+
+def fit_alone(played: Played, given: dict, bench: Bench, seed: int, nth_fit: int) -> None:
+    """The fit that `given` asks for."""
+    options = fit_options(played, given, bench)
+    try:
+        found = fit(played.net, bench.data, **options, seed=seed, nth_fit=nth_fit, device=bench.device, progress=bench.progress)
+    except DivergedError as error:
+        found = error
+    fitted(played, given, found)
+
+
+def fit_options(played: Played, given: dict, bench: Bench) -> dict:
+    """What `fit` is called with: networks in place of arms' names, epochs in place of what they may cost."""
+    options = _with_networks(find("sentence", "fit"), given, bench)
+    options = {name: bench.asked(value) if isinstance(value, nn.Module) else value for name, value in options.items()}
     if options.pop("cost_of", None) is not None:
         options["epochs"] = bench.epochs_for(played.net, given)
-    try:
-        played.net, played.rows = fit(
-            played.net, bench.data, **options, seed=seed, nth_fit=nth_fit, device=bench.device, progress=bench.progress
-        )
-    except DivergedError as error:
-        played.rows, played.diverged = error.rows, True
+    return options
+
+
+def fitted(played: Played, given: dict, found: Fitted | DivergedError) -> None:
+    """Write down what a fit has given."""
+    played.sentence.append({"fit": given})
+    played.rows, played.diverged = found.rows, isinstance(found, DivergedError)
+    played.net = played.net if played.diverged else found.net
     played.epochs += len(played.rows) + played.diverged
     played.seconds += sum(row["seconds"] for row in played.rows)
 

@@ -1,8 +1,9 @@
 """`reducenet accept`: does a change to the code change a number? Finished runs are played again, and every bit is compared.
 
-What is played is `ablations/words.toml`, every word at two widths, on every device here, and for each changed word the cheapest finished
-run of the store that uses it. Equal numbers keep the version of a word, and with it all runs; other numbers raise it, and what it costs to
-train again is said first. The proof is a sample: bitwise equality of these sentences on this kind of machine, not of every input.
+What is played is `ablations/words.toml`, every word at two widths and by two replicates together, on every device here, and for each
+changed word the cheapest finished run of the store that uses it. Equal numbers keep the version of a word, and with it all runs; other
+numbers raise it, and what it costs to train again is said first. The proof is a sample: bitwise equality of these sentences on this kind of
+machine, not of every input.
 """
 
 import json
@@ -45,7 +46,8 @@ def accept(raised: bool, folder: Path = Path("ablations")) -> int:
         if not same:
             blame |= {name: [*blame.get(name, []), run.name] for name in _used(run) & changed or {"train"}}
     for name in sorted(changed):
-        tried = [run for run in played if name in lock.SHARED_PARTS or name in _used_by(run, runs)]
+        everybodys = name in lock.SHARED_PARTS and name != "together"
+        tried = [run for run in played if everybodys or name in _used_by(run, runs)]
         if name not in blame and not tried:
             blame[name] = []
         if name in blame:
@@ -94,7 +96,7 @@ def _used_by(name: str, runs: dict[str, Run]) -> set[str]:
 
 def machine() -> str:
     """What numbers depend on: the instructions of the processor, the device types, torch's minor version."""
-    code = "from reducenet.play.piece import instructions; print(instructions())"
+    code = "from reducenet.play.machine import instructions; print(instructions())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     return f"{said}, {' and '.join(_devices())}, torch {keys.numerics('cpu', 1)['torch']}"
 
@@ -105,13 +107,19 @@ def _devices() -> list[str]:
 
 def _runs(folder: Path) -> dict[str, Run]:
     """The runs of `words.toml` by name, in an order in which every run comes after what it needs: "kd/s0 width 4 cpu"."""
-    plans = [(f"width {width} {device}", plan(folder / "words.toml", device, build={"width": width}))
-             for device in _devices() for width in WIDTHS]  # fmt: skip
-    return {(name := f"{run.name} {how}"): replace(run, name=name) for how, made in plans for run in made.runs.values()}
+    file = folder / "words.toml"
+    plans = [(f"width {width} {device}", plan(file, device, build={"width": width})) for device in _devices() for width in WIDTHS]
+    runs = {(name := f"{run.name} {how}"): replace(run, name=name) for how, made in plans for run in made.runs.values()}
+    for device in _devices():  # and what is trained together, with all that it needs
+        made = plan(file, device, seeds=2, together=2)
+        wanted = {key for run in made.runs.values() if run.parameters["together"] for key in made.ancestry(run.key)}
+        runs |= {(name := f"{run.name} by two {device}"): replace(run, name=name) for run in made.runs.values() if run.key in wanted}
+    return runs
 
 
 def _used(run: Run) -> set[str]:
-    return {lock.name_of(word) for word in lock.words_of(run.parameters["moves"], run.parameters["data"])}
+    words = {lock.name_of(word) for word in lock.words_of(run.parameters["moves"], run.parameters["data"])}
+    return words | ({"together"} if run.parameters["together"] else set())
 
 
 def _to_play(runs: dict[str, Run], changed: set[str], proofs: dict) -> list[dict]:
@@ -124,7 +132,7 @@ def _to_play(runs: dict[str, Run], changed: set[str], proofs: dict) -> list[dict
         wanted.setdefault(run.key, run)
 
     for name, run in runs.items():
-        if changed & set(lock.SHARED_PARTS) or name not in proofs or _used(run) & changed:
+        if changed & set(lock.SHARED_PARTS) - {"together"} or name not in proofs or _used(run) & changed:
             take(run)
     return [_asked(run) for run in wanted.values()]
 
@@ -168,7 +176,7 @@ def _price(folder: Path, trouble: set[str]) -> Iterator[str]:
     """What it costs to train again what uses these words, study by study."""
     store = Store(folder / "store")
     for made in _studies(folder):
-        stale = [run for run in made.runs.values() if trouble & set(lock.SHARED_PARTS) or _used(run) & trouble]
+        stale = [run for run in made.runs.values() if trouble & set(lock.SHARED_PARTS) - {"together"} or _used(run) & trouble]
         after = {key for run in stale for key in made.runs if run.key in made.ancestry(key)}
         seconds = [store.result(key)["cost"]["seconds"] for key in after if store.entry(key).exists()]
         if after:

@@ -19,8 +19,10 @@ def key(**parts) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def trained(moves: list[dict], data: str, numerics: dict, *, paid_by: list[str], **before) -> str:
+def trained(moves: list[dict], data: str, numerics: dict, *, paid_by: list[str], together: int = 1, **before) -> str:
     """The key of what a run trains: `before` holds seed, place in the chain, and the keys of the networks that it goes on from.
+
+    With how many replicates it is trained `together` changes the order of sums: that is numerics, named where there is more than one.
 
     Defaults and names of arms are left out, so a new parameter, or a new name, leaves old keys alone. How multiply-adds are counted
     matters only where a cost sets the epochs, or was counted on the way.
@@ -29,6 +31,8 @@ def trained(moves: list[dict], data: str, numerics: dict, *, paid_by: list[str],
     counts = paid_by or any(word.kind in ("search", "tune") for word in every)
     versions = {lock.name_of(word): lock.version(word) for word in every} | {"train": lock.shared_version("train")}
     versions |= {"count": lock.shared_version("count")} if counts else {}
+    if together > 1:
+        numerics, versions = {**numerics, "together": together}, {**versions, "together": lock.shared_version("together")}
     return key(moves=[said(move, arms=False) for move in moves], data=sources.fingerprint(data), numerics=numerics, versions=versions,
                paid_by=paid_by, **before)  # fmt: skip
 

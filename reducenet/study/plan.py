@@ -4,14 +4,16 @@ No one writes the graph: a run needs the run before it, its teacher's, and those
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reducenet.study import key as keys
 from reducenet.study.read import Study, StudyError, read
+from reducenet.study.together import groups, joins
 from reducenet.words import Word, added, arms_named, find, lock, unknown
 
 TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
+MEMBER = ("seed", "after", "teacher", "paid_by")  # what training one of several replicates together asks for
 
 
 def arm_of(name: str) -> str:
@@ -31,6 +33,7 @@ class Run:
     needs: tuple[str, ...]  # keys
     epochs: int = 0
     exclusive: bool = False  # runs alone: it times something
+    beside: tuple[str, ...] = ()  # keys: comes after these, and does without them where they fail
 
     @property
     def arm(self) -> str:
@@ -49,10 +52,17 @@ class Plan:
     runs: dict[str, Run]  # by key, every run after the runs it needs
     ends: dict[tuple[str, int], str]  # (arm, seed) -> key of the arm's last run
     numerics: dict
+    group: dict[int, tuple[int, ...]]  # seed -> the seeds that are trained with it, itself included
+    places: dict[tuple[str, int, int], str] = field(default_factory=dict)  # (arm, number of the piece, seed) -> key
 
     @property
     def name(self) -> str:
         return self.path.stem
+
+    def beside(self, seed: int) -> list[int]:
+        """The seeds that are trained together with this one, itself included; tickets go with the tickets of the same number."""
+        nth = 0 if seed in self.group else seed // TICKET
+        return [other + TICKET * nth for other in self.group[seed - TICKET * nth]]
 
     def called(self, name: str) -> Run:
         """The run of this name, as `plan` and `status` say it: "lora/s3"."""
@@ -93,21 +103,23 @@ class Plan:
         return Run(key, "", "latency", notebook, parameters, tuple(dict.fromkeys(run.key for run in ends.values())), exclusive=True)
 
 
-def plan(path: str | Path, device: str | None = None, build: dict | None = None) -> Plan:
-    """The runs that the study in the file asks for, with other defaults of `build` if need be. `StudyError` or `DataError`, one line, where
-    it cannot be run."""
+def plan(path: str | Path, device: str | None = None, build: dict | None = None, **instead) -> Plan:
+    """The runs that the study in the file asks for, with other defaults of `build`, and other values `instead` of its own, if need be.
+    `StudyError` or `DataError`, one line, where it cannot be run."""
     path = Path(path)
-    study = read(path, build)
+    study = read(path, build, **instead)
     for name in ("fit", "latency"):
         if not (path.parent / f"{name}.ipynb").is_file():
             raise StudyError(
                 f"{path.parent / name}.ipynb: the notebook that runs a study is missing: study files live beside it, in ablations/ "
                 "(`python notebooks/build.py` makes the project's own)"
             )
-    made = Plan(study, path, {}, {}, keys.numerics(device or study.device, study.threads))
+    numerics = keys.numerics(device or study.device, study.threads)
+    made = Plan(study, path, {}, {}, numerics, groups(study, numerics["device"]))
     for seed in study.replicates:
         for arm in study.arms:
             _end_of(made, arm, seed)
+    _link(made)
     return made
 
 
@@ -118,26 +130,58 @@ def _end_of(made: Plan, arm: str, seed: int) -> str:
     notebook, before, nth_fit = made.path.parent / "fit.ipynb", None, 0
     segments = _segments(made.study.chains[arm])
     for number, moves in enumerate(segments, 1):
+        with_it = made.beside(seed) if joins(segments[:number]) else [seed]
         teacher, paid_by, tickets = _upstream(made, arm, seed, moves)
         after, teaches = (run.trained if run else "" for run in (before, teacher))
         drawn = [made.runs[key].trained for key in tickets]
         trained = keys.trained(moves, made.study.data, made.numerics, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches,
-                               tickets=drawn, paid_by=[made.runs[key].trained for key in paid_by])  # fmt: skip
+                               tickets=drawn, paid_by=[made.runs[key].trained for key in paid_by], together=len(with_it))  # fmt: skip
         key = keys.measured(trained, notebook)
         if key not in made.runs:
             where = dict(data=made.study.data, device=made.numerics["device"], threads=made.numerics["threads"], own_words=added())
             parameters = dict(
-                moves=moves, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches, paid_by=paid_by, tickets=drawn, **where
-            )
+                moves=moves, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches, paid_by=paid_by, tickets=drawn,
+                together=with_it if len(with_it) > 1 else [], **where,
+            )  # fmt: skip
             upstream = [run.key for run in (before, teacher) if run]
             needs = tuple(dict.fromkeys([*upstream, *paid_by, *tickets]))
             fit = moves[-1].get("fit", {})
             epochs = fit.get("epochs") or sum(made.runs[k].epochs for k in paid_by)
             name = f"{arm}/s{seed}" if number == len(segments) else f"{arm}@{number}/s{seed}"
             made.runs[key] = Run(key, trained, name, notebook, parameters, needs, epochs)
+        made.places[arm, number, seed] = key
         before, nth_fit = made.runs[key], nth_fit + ("fit" in moves[-1])
     made.ends[arm, seed] = before.key
     return before.key
+
+
+def _link(made: Plan) -> None:
+    """Tell every run that is trained together with others who they are. The first trains them all, so it stands behind what the others
+    need, and they behind it; every run behind all that it needs."""
+    for (arm, number, _), key in made.places.items():
+        run = made.runs[key]
+        seeds = run.parameters["together"]
+        if not seeds or not isinstance(seeds[0], int):  # alone, or known under the name of another arm
+            continue
+        members = [made.runs[made.places[arm, number, seed]] for seed in seeds]
+        told = [{"trained": run.trained, **{name: run.parameters[name] for name in MEMBER}} for run in members]
+        for run in members:
+            first = run is members[0]
+            beside = [key for other in members for key in other.needs if other is not run] if first else [members[0].key]
+            run.parameters["together"] = told
+            made.runs[run.key] = replace(run, beside=tuple(dict.fromkeys(key for key in beside if key not in run.needs)))
+    inserted, ordered = list(made.runs), {}
+
+    def take(key: str) -> None:
+        if key not in ordered:
+            for other in (*made.runs[key].needs, *made.runs[key].beside):
+                take(other)
+            ordered[key] = made.runs[key]
+
+    for key in inserted:
+        take(key)
+    made.runs.clear()
+    made.runs.update(ordered)
 
 
 def _upstream(made: Plan, arm: str, seed: int, moves: list[dict]) -> tuple[Run | None, list[str], list[str]]:

@@ -37,7 +37,8 @@ class Compare(Strict):
 
 class Study(Strict):
     """One study file. `build` and `fit` hold defaults for the moves of that name; `seeds` counts replicates, from `first_seed`;
-    `notes` are what a reader of the report should bear in mind. `chains` are the whole chains, `after` resolved, every parameter said."""
+    `together` says how many of these are trained at once, as one grouped network ("auto": as many as pays); `notes` are what a reader of
+    the report should bear in mind. `chains` are the whole chains, `after` resolved, every parameter said."""
 
     title: str
     question: str = ""
@@ -45,6 +46,7 @@ class Study(Strict):
     seeds: Positive = 5
     first_seed: Count = 0
     threads: Positive = 1
+    together: Positive | Literal["auto"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     build: dict = {}
     fit: dict = {}
@@ -70,12 +72,12 @@ class Study(Strict):
         return self.arms[arm].label or arm
 
 
-def read(path: str | Path, build: dict | None = None) -> Study:
-    """The study in the file; `build` goes before its own defaults of that name."""
+def read(path: str | Path, build: dict | None = None, **instead) -> Study:
+    """The study in the file; `build` goes before its own defaults of that name, `instead` replaces what it says itself."""
     path = Path(path)
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-        study = Study.model_validate(given | ({"build": given.get("build", {}) | build} if build else {}))
+        study = Study.model_validate(given | ({"build": given.get("build", {}) | build} if build else {}) | instead)
     except FileNotFoundError:
         there = ", ".join(sorted(str(p) for p in Path("ablations").glob("*.toml"))) or "none in ablations/"
         raise StudyError(f"{path}: no such study file; there are: {there}") from None

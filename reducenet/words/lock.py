@@ -22,9 +22,10 @@ FILE = Path(__file__).with_name("lock.json")
 # What all runs share, by the modules it starts from; whatever these import belongs to it.
 SHARED = {
     "train": ("reducenet.learn.train", "reducenet.play.play", "reducenet.play.checkpoint", "reducenet.data.tensors"),
+    "together": ("reducenet.play.together",),
     "measure": ("reducenet.play.piece", "reducenet.play.timing"),
 }
-SHARED_PARTS = ("train", "count", "measure")
+SHARED_PARTS = ("train", "count", "together", "measure")
 COUNT = "reducenet.learn.measure"  # how multiply-adds are counted changes no network: a part by itself, and nobody else's
 OWN_TIME = ("reducenet.words", "reducenet.store")  # what a sentence says is in the key itself, where its results lie changes no number
 
@@ -50,7 +51,7 @@ def version(word: Word) -> str:
 
 
 def shared_version(part: str) -> str:
-    """The version of what all runs share: "train", "count" or "measure"."""
+    """The version of what all runs share: "train", "count", "together" or "measure"."""
     entry = known_once()["shared"].get(part)
     return entry["version"] if entry else shared_source(part)
 
@@ -83,7 +84,8 @@ def check(every: list[Word]) -> None:
 
 @functools.cache
 def shared_source(part: str) -> str:
-    """A hash of the modules that all runs share: "train", "count", or "measure" (what the others do not hold)."""
+    """A hash of the modules that all runs share: "train", "count", "together" (what training replicates together adds to training), or
+    "measure" (what the others do not hold)."""
     return _hash(shared_modules(part))
 
 
@@ -91,7 +93,8 @@ def shared_source(part: str) -> str:
 def shared_modules(part: str) -> frozenset[str]:
     if part == "count":
         return frozenset({COUNT})
-    return closure(*SHARED[part]) - (shared_modules("train") if part == "measure" else frozenset())
+    before = {"train": (), "together": ("train",), "measure": ("train", "together")}[part]
+    return closure(*SHARED[part]).difference(*map(shared_modules, before))
 
 
 def source(word: Word) -> str:

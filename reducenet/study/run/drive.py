@@ -32,7 +32,14 @@ def drive(plan: Plan, store: Store, workers: int | None = None, serial: bool = F
         for status in _serial(left, store, states, plan, only) if serial else _pool(left, store, states, plan, workers, only):
             states[status["key"]] = status
             progress.report(status)
+            store.forget_answers(unasked(plan, states))
     return states
+
+
+def unasked(plan: Plan, states: dict[str, dict]) -> set[str]:
+    """The teachers of the plan that no run which is left will ask."""
+    asked = {run.parameters["teacher"] for key, run in plan.runs.items() if key not in states}
+    return {run.parameters["teacher"] for run in plan.runs.values()} - asked - {""}
 
 
 def timing_of(plan: Plan, states: dict[str, dict]) -> Run | None:
@@ -85,7 +92,8 @@ def _pool(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, w
             futures: dict = {}
             for run in batch:  # every run comes after what it needs
                 needs = [futures.get(key) or states[key] for key in run.needs]
-                futures[run.key] = client.submit(execute, run, str(store.folder), needs, key=f"{run.name}-{run.key}", pure=False,
+                beside = [futures[key] for key in run.beside if key in futures]
+                futures[run.key] = client.submit(execute, run, str(store.folder), needs, beside, key=f"{run.name}-{run.key}", pure=False,
                                                  priority=urgency[run.key])  # fmt: skip
             keys = {future.key: key for key, future in futures.items()}
             for future in as_completed(futures.values()):
@@ -104,12 +112,24 @@ def _pool(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, w
                 yield client.submit(execute, timing, str(store.folder), pure=False).result()
 
 
+SEED = 10_000  # more epochs than any run has
+
+
 def longest_first(batch: list[Run]) -> dict[str, float]:
-    """Seed by seed, so that an interrupted study is balanced; within a seed, the run with the longest way to go first."""
+    """Seed by seed, so that an interrupted study is balanced; within a seed, the run with the longest way to go first.
+
+    Of those that ask one teacher the same, the first goes before all others of its seed, and the rest after them: they find its answers.
+    """
     ahead: dict[str, float] = {}
     for run in reversed(batch):  # every run comes after what it needs
         ahead.setdefault(run.key, 0)
         ahead[run.key] += 1 + run.epochs
-        for key in run.needs:
+        for key in (*run.needs, *run.beside):
             ahead[key] = max(ahead.get(key, 0), ahead[run.key])
-    return {run.key: ahead[run.key] - 10_000 * run.parameters["seed"] for run in batch}
+    asked: set[tuple] = set()
+    for run in sorted(batch, key=lambda run: -ahead[run.key]):
+        question = (run.parameters["teacher"], run.parameters["nth_fit"])
+        if question in asked:
+            ahead[run.key] -= SEED / 2
+        asked |= {question} if run.parameters["teacher"] else set()
+    return {run.key: ahead[run.key] - SEED * run.parameters["seed"] for run in batch}

@@ -38,10 +38,11 @@ def ended(run: Run, state: str, seconds: float = 0.0, error: str = "") -> dict:
     return {"key": run.key, "trained": run.trained, "name": run.name, "state": state, "seconds": seconds, "error": error}
 
 
-def execute(run: Run, store_folder: str, upstream: list[dict] | None = None) -> dict:
+def execute(run: Run, store_folder: str, upstream: list[dict] | None = None, beside: list[dict] | None = None) -> dict:
     """Run one notebook into the store. The status: {"key", "name", "state": ok | diverged | failed | blocked, "seconds", "error"}.
 
-    `upstream` are the statuses of the runs it needs; if one of them has no network to go on from, this run is blocked.
+    `upstream` are the statuses of the runs it needs; if one of them has no network to go on from, this run is blocked. Those of the runs
+    `beside` it are only waited for.
     """
     store, start = Store(store_folder), time.monotonic()
 

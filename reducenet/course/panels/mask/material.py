@@ -20,7 +20,7 @@ from reducenet.deploy.fuse import fuse
 from reducenet.learn import evaluate, measure
 from reducenet.methods.depthshrinker import search_mask
 from reducenet.methods.removal import convs
-from reducenet.play.piece import environment
+from reducenet.play.machine import environment
 from reducenet.words import split
 
 RECORD = Path(__file__).with_name("record.json")
