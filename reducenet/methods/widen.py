@@ -15,16 +15,15 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
+from reducenet.algebra.plain import is_batch_norm
 from reducenet.deploy.trace import NotTraceable, traced
 from reducenet.moves.surgery import chosen, listed
 from reducenet.nets.activation import LambdaReLU
 from reducenet.nets.blocks import PublishedBlock, ScalerBlock
-from reducenet.nets.layers import FrozenBatchNorm2d
 from reducenet.nets.seeding import initialise
 from reducenet.nets.widened import Widened, branch_beside
 from reducenet.words import MoveError, Names, Positive, Share, move
 
-BN = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 ACTIVATIONS = (nn.CELU, nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.Mish, nn.PReLU, nn.ReLU, nn.ReLU6,
                nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Tanh, LambdaReLU)  # fmt: skip
 RELU = (F.relu, torch.relu, torch.relu_, "relu", "relu_")  # without a module
@@ -107,7 +106,7 @@ def fronts(net: nn.Module) -> tuple[dict[str, Front], dict[str, str]]:
             others[name] = "stands in a branch, or beside one"
         elif not alone(node):
             others[name] = "is called more than once, has two names, or its weights are read by something else"
-        elif type(_module(net, bn)) not in BN or not alone(bn):
+        elif not is_batch_norm(_module(net, bn)) or not alone(bn):
             others[name] = "no BatchNorm reads it, alone, and is called by nothing else"
         elif type(_module(net, act)) in ACTIVATIONS and alone(act):
             found[name] = Front(name, bn.target, act.target)
