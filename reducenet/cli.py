@@ -1,4 +1,4 @@
-"""The command line: `reducenet plan|run|status|report STUDY`, `words [WORD]`, `accept` and `data NAME`.
+"""The command line: `reducenet plan|run|status|report|publish|reproduce STUDY`, `claims`, `words [WORD]`, `accept` and `data NAME`.
 
 Exit codes: 0 all is well, 1 a run failed, 2 bad input (one line, nothing trained, nothing lost), 130 interrupted.
 """
@@ -22,13 +22,19 @@ def _parser() -> _Parser:
         "plan": "say what a study would run; trains nothing",
         "run": "run what the store does not have yet",
         "status": "say what is done, running, failed and left",
-        "report": "write reports/STUDY from the store",
+        "report": "write build/reports/STUDY from the store",
+        "publish": "write reports/STUDY from the store, then what follows from it: reports/claims, README, CITATION.cff",
+        "reproduce": "train all of a published study from nothing, and say which of its rows are equal to the last digit",
     }
     for name, what in verbs.items():
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("study", help="a study file (ablations/quick.toml) or its name (quick)")
         command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="instead of the study's own")
-        command.add_argument("--store", help="folder of finished runs; default: store/ beside the study file")
+        command.add_argument(
+            "--together", type=_together, metavar="N", help='instead of the study\'s own: train N replicates at once, or "auto"'
+        )
+        own = "one that is deleted afterwards" if name == "reproduce" else "store/ beside the study file"
+        command.add_argument("--store", help=f"folder of finished runs; default: {own}")
         command.add_argument(
             "--words", action="append", default=[], metavar="FILE", help="a Python file with words of your own; it is run as code"
         )
@@ -36,10 +42,20 @@ def _parser() -> _Parser:
             command.add_argument("--only", metavar="RUN", help="one run, as lora/s3, with all that it needs")
             command.add_argument("--serial", action="store_true", help="one run after the other in this process, without Dask")
             command.add_argument("--workers", type=int, help="processes; default: one a core, one alone on a GPU")
+        if name == "reproduce":
+            command.add_argument("--workers", type=int, help="processes; default: one a core, one alone on a GPU")
         if name == "report":
-            command.add_argument("--out", help="folder of the report; default: reports/STUDY beside the study's folder")
+            command.add_argument("--out", help="folder of the report; default: build/reports/STUDY beside the study's folder")
+        if name in ("report", "publish"):
             command.add_argument("--force", action="store_true", help="write it even if nothing has changed")
             command.add_argument("--timings", action="store_true", help="write this machine's timings even if the results are the same")
+    command = commands.add_parser(
+        "claims", help="the verdict of every claim", description="the verdict of every claim, from published rows"
+    )
+    command.add_argument(
+        "--register", action="store_true", help="take new claims into the record of what was registered, before their runs"
+    )
+    command.add_argument("--publish", action="store_true", help="write reports/claims, README's opening and CITATION.cff anew")
     command = commands.add_parser(
         "words", help="the words of a sentence: what they do and take", description="the grammar, or one word of it"
     )
@@ -65,8 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for file in getattr(options, "words", ()):
             add(file)
-        return {"plan": _plan, "run": _run, "status": _status, "report": _report, "words": _words, "accept": _accept,
-                "data": _data}[options.command](options)  # fmt: skip
+        verbs = [_plan, _run, _status, _report, _publish, _reproduce, _claims, _words, _accept, _data]
+        return {verb.__name__.removeprefix("_"): verb for verb in verbs}[options.command](options)
     except (StudyError, StoreError, DataError, MoveError, Tripped) as error:
         print(f"reducenet: error: {error}", file=sys.stderr)
         return 2
@@ -78,6 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _together(said: str) -> int | str:
+    if said != "auto" and not (said.isdecimal() and int(said)):
+        raise argparse.ArgumentTypeError(f'must be "auto" or a whole number from 1 on, not {said!r}')
+    return said if said == "auto" else int(said)
+
+
 def _open(options):
     from reducenet.store import Store
     from reducenet.study.plan import plan
@@ -85,7 +107,7 @@ def _open(options):
     path = Path(options.study)
     if path.suffix != ".toml":
         path = Path("ablations") / f"{path}.toml"
-    planned = plan(path, options.device)
+    planned = plan(path, options.device, **({"together": options.together} if options.together else {}))
     return planned, Store(options.store or path.parent / "store")
 
 
@@ -131,9 +153,46 @@ def _report(options) -> int:
     from reducenet.study.report.publish import write
 
     planned, store = _open(options)
-    page, fresh = write(planned, store, Path(options.out) if options.out else None, options.force, options.timings)
+    out = Path(options.out) if options.out else _project(planned) / "build" / "reports" / planned.name
+    return _said(*write(planned, store, out, options.force, options.timings))
+
+
+def _publish(options) -> int:
+    from reducenet.study.claims import publish
+    from reducenet.study.report.publish import write
+
+    planned, store = _open(options)
+    _said(*write(planned, store, _project(planned) / "reports" / planned.name, options.force, options.timings))
+    publish.publish(_project(planned))
+    return 0
+
+
+def _project(planned) -> Path:
+    """The folder that ablations/ and reports/ stand in."""
+    return planned.path.absolute().parents[1]
+
+
+def _said(page: Path, fresh: bool) -> int:
     print(os.path.relpath(page) + ("" if fresh else " (up to date)"))
     return 0
+
+
+def _reproduce(options) -> int:
+    from reducenet.study.reproduce import reproduce
+
+    planned, _ = _open(options)
+    return reproduce(planned, Path(options.store) if options.store else None, options.workers)
+
+
+def _claims(options) -> int:
+    from reducenet.study.claims import overview, publish, registered
+
+    project = Path.cwd()
+    if options.register:
+        registered.take(project)
+    if options.publish:
+        publish.publish(project)
+    return overview.print_verdicts(project)
 
 
 def _words(options) -> int:

@@ -9,7 +9,7 @@ from studies import TINY, make
 from reducenet.study.read import read
 from reducenet.study.report.answer import answer, lead
 from reducenet.study.report.page import render
-from reducenet.study.report.prose import Report
+from reducenet.study.report.prose import Report, signed
 from reducenet.study.report.rows import Row, Timing
 from reducenet.style import ARMS, arm_styles
 
@@ -118,8 +118,8 @@ def test_names_of_any_kind_neither_break_the_page_nor_run(tmp_path):
     assert "<script" not in page
     assert skeleton("nasty") == skeleton("plain")
     shown = NASTY.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for where in (f"<title># {shown}</title>", f"<h1># {shown} (partial", f"<p>1. {shown}</p>", f"<td>{shown}</td>", f"<li>- {shown}</li>",
-                  "failed: MoveError: a | b &lt;script&gt;", "a | processor"):  # fmt: skip
+    for where in (f"<title># {shown}</title>", f"<h1># {shown} (partial", f"<p>1. {shown}</p>", f">{shown}</td>", f"<li>- {shown}</li>",
+                  ": failed, left out of every mean; MoveError: a | b &lt;script&gt;.", "a | processor"):  # fmt: skip
         assert where in page, where
     for figure in ("accuracy", "difference", "cost"):
         svg = (tmp_path / "nasty" / "figures" / f"{figure}.svg").read_text()
@@ -133,15 +133,20 @@ def test_a_move_with_a_bar_or_a_backtick_stays_in_its_cell(tmp_path):
     text = TINY.replace("{ attach = { expansion = 2 } }", '{ attach = { expansion = 2, at = "*[|`]conv" } }')
     render(report_of(tmp_path, text), tmp_path / "page")
     assert re.search(
-        r"<td><code>[^<]*attach\(expansion 2, at \*\[\|`\]conv\)[^<]*</code></td>", (tmp_path / "page" / "index.html").read_text()
+        r"<td[^>]*><code>[^<]*attach\(expansion 2, at \*\[\|`\]conv\)[^<]*</code></td>", (tmp_path / "page" / "index.html").read_text()
     )
 
 
 def test_tables_scroll_in_themselves_and_figures_are_spoken(tmp_path):
     render(report_of(tmp_path), tmp_path)
     page = (tmp_path / "index.html").read_text()
-    assert page.count('<div class="wide" tabindex="0"><table>') == page.count("<table>") == 5
+    assert page.count('<div class="wide" tabindex="0"><table>') == page.count("<table>") == 6
     assert re.search(r"\.wide \{[^}]*overflow-x: auto", page)
+    assert re.search(r"max-width: 40rem.*\.wide tr.*display: block.*attr\(data-column\)", page, re.DOTALL)  # cards on a phone
+    rows = [re.findall(r'data-column="([^"]*)"', row) for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)]
+    heads = [re.findall(r"<th[^>]*>(.*?)</th>", head) for head in re.findall(r"<thead>.*?</thead>", page, re.DOTALL)]
+    assert all(row in heads for row in rows if row)
+    assert len([row for row in rows if row]) == 5 + 4 + 5 + 5 + 5 + 5
     assert "prefers-color-scheme: dark" in page
     assert page.count("<svg") == len(re.findall(r'<svg role="img" aria-label="[^"]{20,}"', page)) == 3
 
@@ -160,3 +165,32 @@ def test_arms_of_one_study_never_look_alike():
     assert len(set(styles.values())) == len(names)
     assert all(styles[arm] == ARMS[arm] for arm in ARMS)
     assert arm_styles(["arm3"]) == {"arm3": arm_styles(["arm3", "plain"])["arm3"]}
+
+
+def test_the_answer_comes_first_then_one_figure_then_the_rest(tmp_path):
+    text = render(report_of(tmp_path, ASKED, lora=0.55, long=0.60, plain=0.5), tmp_path)
+    lines = [line for line in text.splitlines() if line]
+    assert lines[1].startswith("**No: lora is 5.0 points of test accuracy below long")
+    assert lines[2].startswith("![Dot plot of test accuracy")
+    assert text.index("## ") > text.index("A seed replicates the whole chain")
+
+
+def test_every_pair_has_one_reading_on_the_page(tmp_path):
+    report = report_of(tmp_path, ASKED, teacher=0.8, plain=0.5, long=0.6, drop=0.1, lora=[0.7, 0.3, 0.5, 0.51, 0.48, 0.54])
+    text = render(report, tmp_path)
+    for c in report.contrasts:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {report.against(c)} |")]
+        assert line.endswith(f"| {c.reading.marked} |")
+        cells = line.split(" | ")
+        assert cells[1] == f"{signed(c.mean)} [{signed(c.low)}, {signed(c.high)}]"
+        assert cells[2:4] == ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in (c.p, c.p_flip)]
+        assert sum(text.count(f"{sign} {c.reading}") for sign in "▲▼=?—") == sum(other.reading == c.reading for other in report.contrasts)
+    assert "lora minus long: " in text[text.index("paired t interval") :]  # what would have been found
+
+
+def test_what_failed_alike_is_named_once(tmp_path):
+    report = report_of(tmp_path, status={"drop": "failed", "lora": "missing"}, plain=0.5)
+    assert [line for line in report.threats() if "left out" in line] == [
+        "drop, seeds 0, 1, 2, 3, 4 and 5: failed, left out of every mean; MoveError: a \\| b \\<script\\>.",
+        "lora, seeds 0, 1, 2, 3, 4 and 5: not run, left out of every mean.",
+    ]

@@ -9,7 +9,7 @@ import sys
 import matplotlib
 import nbformat
 import pytest
-from finished import MARKS, Project, files
+from finished import Project, files
 from studies import ROOT
 
 from reducenet.cli import main
@@ -83,13 +83,12 @@ def test_the_report_of_a_troubled_study_is_partial_and_complete(troubled):
     found = troubled.report()
     text, page = found["report.md"].decode(), found["index.html"].decode()
     assert text.startswith("# tiny (partial: 17 of 25 rows)")
-    assert "long: 1 failed" in text
-    assert "lora, seed 4, failed: MoveError: no \\| in store/lora@2/s4 \\<script\\>" in text
+    assert "long, seed 1: not run, left out of every mean." in text
+    assert "lora, seed 4: failed, left out of every mean; MoveError: no \\| in store/lora@2/s4 \\<script\\>." in text
     assert "[diverged](runs/teacher.s1.ipynb)" in text
     assert "<script" not in page
     assert "runs/teacher.s1.html" in found or "runs/teacher.s1.html" in page
     assert not [name for name in found if "lora.s4" in name or "drop.s3" in name]
-    assert troubled.readme.read_text() == MARKS  # a row is missing: README waits
 
 
 def test_tables_come_back_as_they_were_and_no_cell_is_a_formula(tmp_path):
@@ -163,10 +162,10 @@ def test_timings_are_written_anew_when_asked_for_lost_or_when_the_results_differ
 
 @pytest.mark.parametrize("changed", ["label", "report", "template", "comment"])
 def test_a_report_is_stale_when_the_study_or_the_code_says_something_else(changed, project, monkeypatch, tmp_path):
-    tables = {name: (project.out / name).read_text() for name in ("results.csv", "timings.csv")}
+    tables = {name: (project.out / name).read_bytes() for name in publish.TABLES}
     key = json.loads((project.out / "summary.json").read_text())["key"]
     assert publish.freshness(project.plan, tables) == key
-    assert publish.freshness(project.plan, tables | {"timings.csv": "other"}) != key
+    assert publish.freshness(project.plan, tables | {"timings.csv": b"other"}) != key
     package = tmp_path / "package"
     shutil.copytree(publish.PACKAGE, package, ignore=shutil.ignore_patterns("fashion_mini", "nets", "__pycache__"))
     monkeypatch.setattr(publish, "PACKAGE", package)
@@ -192,7 +191,7 @@ def test_the_page_follows_from_the_two_tables_whoever_renders_it(project, tmp_pa
             if cell.cell_type == "code":
                 exec(cell.source, given if "parameters" not in cell.metadata.get("tags", []) else {})
         assert matplotlib.rcParams["font.size"] == 30
-    committed = but(files(project.out), "results.csv", "timings.csv", "summary.json")
+    committed = but(files(project.out), *publish.TABLES, "summary.json")
     pages = {name: content for name, content in committed.items() if not name.startswith("runs/")}
     assert len(pages) == 5
     assert files(tmp_path / "rendered") == files(tmp_path / "cells") == pages
@@ -211,14 +210,6 @@ def test_a_folder_that_is_no_report_is_left_alone(project, tmp_path, capsys):
     assert main(["report", str(project.file), "--out", str(tmp_path)]) == 2
     assert "exists and is no report of this project" in capsys.readouterr().err
     assert files(tmp_path) == {"thesis.tex": b"years of work"}
-
-
-def test_a_report_in_another_place_leaves_readme_alone(elsewhere, tmp_path):
-    elsewhere.readme.write_text(MARKS)
-    assert "report.md" in elsewhere.report("--out", str(tmp_path / "there"))
-    assert elsewhere.readme.read_text() == MARKS
-    elsewhere.report()
-    assert elsewhere.readme.read_text() != MARKS
 
 
 def test_reporting_loads_no_torch():

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from reducenet.study.report.statistics import RESULT, paired, t_interval
 from reducenet.style import GREY, arm_styles
 
+PAPER = {"facecolor": "#ffffff", "edgecolor": "none", "pad": 1.2}  # under a name: no grid line runs through it
 OFF_SCALE = 10.0  # an arm this many points below the baseline is named at the edge, so that it does not squeeze the others together
 
 
@@ -76,10 +77,11 @@ def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str], absent
     for place, arm in enumerate(arms):
         colour, marker = styles[arm]
         seeds = values[arm].dropna().to_numpy()
-        axes.text(0, place - 0.3, labels[arm], transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10)
+        left = dict(transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10, bbox=PAPER, zorder=3)
+        axes.text(0, place - 0.3, labels[arm], **left)
         if arm not in shown:
             text = f"◂ off the scale at {seeds.mean():.1f}".replace("-", "−") if len(seeds) else absent.get(arm, "no seed in common")
-            axes.text(0, place + 0.06, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10, color="#4d4d4d")
+            axes.text(0, place + 0.06, text, color="#4d4d4d", **left)
             continue
         mean, low, high = t_interval(seeds, least=RESULT)
         axes.plot(seeds, np.full(len(seeds), place), "|", color=colour, ms=12, alpha=0.55, mew=1.5)

@@ -77,10 +77,12 @@ def caption(report: Report, name: str) -> str:
 
 def to_markdown(report: Report, drawn: dict[str, Drawn]) -> str:
     arms = list(report.labels)
+    costs = [report.cost_row(arm) for arm in arms]
     return template("report.md.j2").render(
         report=report, lead=lead(report),
         alt={name: inline(figure.alt) for name, figure in drawn.items()}, caption={name: figure.caption for name, figure in drawn.items()},
-        accuracy=[report.accuracy_row(arm) for arm in arms], costs=[report.cost_row(arm) for arm in arms],
+        accuracy=[report.accuracy_row(arm) | {"ledger": cost["ledger"]} for arm, cost in zip(arms, costs, strict=True)], costs=costs,
+        comparisons=[report.comparison_row(c) for c in sorted(report.contrasts, key=lambda c: c.against == report.baseline)],
         seeds=sorted(report.rows.seed.unique()), every=[report.every_row(arm) for arm in arms],
         chains=[report.chain_row(arm) for arm in arms],
     )  # fmt: skip

@@ -6,6 +6,7 @@ Everything here is Markdown: names that people wrote have passed `text.inline` o
 import pandas as pd
 
 from reducenet.study.read import Study
+from reducenet.study.report.images import on_images
 from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, Contrast, Reading, compare, t_interval
 from reducenet.study.report.text import code, flat, inline
 from reducenet.words import caption
@@ -29,6 +30,7 @@ class Report:
         if not self.values[self.baseline].notna().any():
             raise ValueError(f"{self.name}: nothing to report yet, the baseline arm {self.baseline!r} has no finished run")
         self.contrasts = compare(self.values, self.baseline, self.margin, study.compare.also)
+        self.images = {(c.arm, c.against): on_images(rows, c.arm, c.against) for c in self.contrasts}
         self.ledger = self.ok.groupby("arm").ledger_macs.mean()
 
     @property
@@ -75,28 +77,14 @@ class Report:
                  for r in self.ok[columns].drop_duplicates().itertuples()]  # fmt: skip
         return f"Trained on {'; '.join(kinds)}."
 
-    def decided(self) -> list[str]:
-        """One sentence a comparison, and what none of them decides."""
-        order = list(Reading)
-        lines = []
-        for c in sorted(self.contrasts, key=lambda c: (c.against == self.baseline, order.index(c.reading), -c.mean if c.n else 0)):
-            name, other, gap = self.names[c.arm], self.names[c.against], interval(c)
-            differs = f"**{name}** is *{c.reading}* than {other}: {gap} points, {p_value(c.p)}."
-            lines.append({
-                Reading.HIGHER: differs,
-                Reading.LOWER: differs,
-                Reading.EQUIVALENT: f"**{name}** is *equivalent* to {other} within ±{self.margin:g} points: {gap}.",
-                Reading.UNDECIDED: f"**{name}** against {other} is *undecided*: {gap} points; {c.detectable:.1f} would surely have been "
-                                   "found (80 % power in the worst place of the family).",
-                Reading.NO_RESULT: f"**{name}** against {other} is *no result*: {c.n} paired seeds, and a number needs {RESULT}.",
-            }[c.reading])  # fmt: skip
-        silent = [c for c in self.contrasts if c.reading == Reading.NO_RESULT]
-        if len(silent) > MANY:
-            lines = [line for line in lines if f"*{Reading.NO_RESULT}*" not in line]
-            counts = sorted({c.n for c in silent})
-            lines.append(
-                f"{len(silent)} comparisons are *no result*: {' or '.join(map(str, counts))} paired seeds, and a number needs {RESULT}."
-            )
+    def undecided(self) -> list[str]:
+        """What the comparisons leave open, and what they would have found."""
+        lines = [f"{self.against(c)}: {c.detectable:.1f} points would surely have been found (80 % power in the worst place of the family)."
+                 for c in self.contrasts if c.reading == Reading.UNDECIDED]  # fmt: skip
+        if silent := [c for c in self.contrasts if c.reading == Reading.NO_RESULT]:
+            counts = joined([str(n) for n in sorted({c.n for c in silent})], "or")
+            lines.append(f"{len(silent)} of {len(self.contrasts)} comparisons are *no result*: {counts} paired seeds, and a number "
+                         f"needs {RESULT}.")  # fmt: skip
         if self.values.count().max() < CLAIM:
             lines.append(f"No claim of the article is decided here: that takes {CLAIM} paired seeds and all of the claim's controls; "
                          f"these are results of {self.seeds} at one small budget.")  # fmt: skip
@@ -104,22 +92,41 @@ class Report:
 
     def rule(self) -> str:
         """How a reading comes about."""
-        tested = sum(c.n >= 2 for c in self.contrasts)
-        return (f"Mean with its 95 % t interval, difference with its 95 % paired t interval, from {RESULT} seeds on; p adjusted by "
-                f"Holm over all {tested} comparisons. A difference is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two "
-                f"one-sided tests find it within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} "
-                "paired seeds.")  # fmt: skip
+        said = (
+            f"Difference of the same seed with its 95 % paired t interval, from {RESULT} seeds on; p adjusted by Holm over all "
+            f"{len(self.contrasts)} comparisons. It is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two one-sided tests find "
+            f"it within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} paired seeds. Beside it, "
+            "deciding nothing: the exact sign-flip p of the pair alone"
+        )
+        if not self.sees_images:
+            return f"{said}."
+        return (
+            f"{said}; in how many seeds McNemar's exact test finds the two apart on the same images (▲ first better, ▼ worse); and the "
+            "interval when the test images are drawn anew as well as the seeds (two-way bootstrap)."
+        )
+
+    @property
+    def sees_images(self) -> bool:
+        """The report has every run's answers, and they are on the images that the study compares."""
+        return self.study.compare.on == "test" and any(one is not None for one in self.images.values())
+
+    def against(self, c: Contrast) -> str:
+        return f"{self.names[c.arm]} minus {self.names[c.against]}"
+
+    def comparison_row(self, c: Contrast) -> dict:
+        """One pair: its one reading on the page, and what stands beside it."""
+        row = dict(pair=self.against(c), difference=interval(c), p="", flip="", images="", wider="", reading=c.reading.marked)
+        if c.n >= RESULT:
+            row |= dict(p=bare(c.p), flip=bare(c.p_flip))
+            if found := self.images.get((c.arm, c.against)):
+                row |= dict(images=f"▲ {found.better} ▼ {found.worse} of {found.n}", wider=f"[{signed(found.low)}, {signed(found.high)}]")
+        return row
 
     def accuracy_row(self, arm: str) -> dict:
         mean, low, high = t_interval(self.values[arm].dropna(), least=RESULT)
-        row = dict(name=self.names[arm], mean=self.absent.get(arm) or f"{mean:.2f}", interval="", difference="", p="",
-                   reading="baseline")  # fmt: skip
-        if not pd.isna(low):
-            row["interval"] = f" [{low:.2f}, {high:.2f}]"
-        if contrast := self.contrast(arm, self.baseline):
-            row |= dict(difference=interval(contrast), reading=contrast.reading.marked,
-                        p="" if contrast.n < RESULT else p_value(contrast.p).removeprefix("p ").removeprefix("= "))  # fmt: skip
-        return row
+        known = "" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]"
+        return dict(name=self.names[arm], mean=self.absent.get(arm) or f"{mean:.2f}", interval=known,
+                    n=int(self.values[arm].count()))  # fmt: skip
 
     def cost_row(self, arm: str) -> dict:
         """Sizes and latencies are those of the first seed, the ledger is the mean, errors are the largest."""
@@ -158,17 +165,19 @@ class Report:
     def threats(self) -> list[str]:
         lines = []
         troubled = self.rows[self.rows.status != "ok"]
-        if len(troubled):
-            counts = troubled.groupby(["arm", "status"]).size()
-            named = [f"{self.names[arm]}: {count} {status}" for (arm, status), count in counts.items()]
-            lines.append(f"Rows without a number, left out of every mean: {'; '.join(named)}.")
-        lines += [f"{self.names[r.arm]}, seed {r.seed}, failed: {inline(r.error)}" for r in troubled.itertuples() if r.error]
+        for (arm, status, error), found in troubled.groupby(["arm", "status", "error"], sort=False):
+            seeds = joined([str(seed) for seed in sorted(found.seed)])
+            why = "not run" if status == "missing" else status
+            said = f"; {inline(error)}" if error else ""
+            lines.append(f"{self.names[arm]}, seed{'s' * (len(found) > 1)} {seeds}: {why}, left out of every mean{said}.")
         span = self.ledger.max() / self.ledger.min()
         if span > 1.01:
             lines.append(
                 f"The arms do not cost the same to train: the dearest costs {span:.1f} times the cheapest. Read accuracy and cost together."
             )
-        lines.append("The intervals speak of other seeds on the same images, not of other images or another data set.")
+        lines.append("The readings speak of other seeds on these test images" + (
+            "; the last interval of a comparison speaks of other images of the kind too." if self.sees_images else ", not of other images."
+        ) + " None speaks of another data set.")  # fmt: skip
         return lines + [inline(note) for note in self.study.notes]
 
 
@@ -184,9 +193,10 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+def bare(p: float) -> str:
+    """A p for a table: `< 0.001`, `0.043`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def joined(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def joined(names: list[str], last: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"

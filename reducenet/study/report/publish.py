@@ -1,6 +1,6 @@
 """From the store to `reports/STUDY/`: rows, the executed notebooks, and the page that follows from the rows.
 
-    reports/STUDY/   index.html  report.md  results.csv  timings.csv  summary.json  figures/*.svg  runs/*.ipynb  runs/*.html
+    reports/STUDY/   index.html  report.md  results.csv  timings.csv  answers.npy  summary.json  figures/*.svg  runs/*.ipynb  runs/*.html
 
 The folder is made anew beside the old one and takes its place when it is whole. All in it but the timings is the same on every machine with
 the same instructions; the timings stay as they are while the results do.
@@ -8,10 +8,13 @@ the same instructions; the timings stay as they are while the results do.
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
 from pathlib import Path
+
+import numpy as np
 
 from reducenet.store import Store
 from reducenet.study import key as keys
@@ -19,26 +22,24 @@ from reducenet.study.plan import Plan
 from reducenet.study.read import StudyError
 from reducenet.study.report import runs
 from reducenet.study.report.answer import answer
+from reducenet.study.report.images import ANSWERS
 from reducenet.study.report.page import render
 from reducenet.study.report.prose import Report
-from reducenet.study.report.readme import refresh_readme
-from reducenet.study.report.rows import collect
+from reducenet.study.report.rows import answers, collect
 from reducenet.study.report.tables import RESULTS, TIMINGS, filled, read_rows, to_csv
 from reducenet.words.meaning import meaning
 
 PACKAGE = Path(__file__).parents[2]
+TABLES = (RESULTS, TIMINGS, ANSWERS)
 CODE = ("study/report/*", "style.py", "play/show.py", "words/sentence.py")  # what a report looks like
 
 
-def write(plan: Plan, store: Store, out: Path | None = None, force: bool = False, timings: bool = False) -> tuple[Path, bool]:
+def write(plan: Plan, store: Store, out: Path, force: bool = False, timings: bool = False) -> tuple[Path, bool]:
     """The page of the study, and whether it was written now. Does nothing where rows, study and report code are as they were.
 
     `timings.csv` is written anew where the results differ, where it lacks a number that is known now, and where `timings` asks for it.
-    A whole report in its usual place is also what README shows of the study.
     """
-    project = plan.path.absolute().parents[1]
-    usual = project / "reports" / plan.name
-    out = (out or usual).absolute()
+    out = out.absolute()
     if out.exists() and not (out / "summary.json").is_file():
         raise StudyError(
             f"{out}: exists and is no report of this project (it has no summary.json), so it is left alone; choose another --out"
@@ -48,25 +49,32 @@ def write(plan: Plan, store: Store, out: Path | None = None, force: bool = False
         raise StudyError(f"{plan.path}: nothing to report yet: the baseline arm {plan.study.compare.baseline!r} has no finished run; "
                          f"`reducenet run {plan.name}` first")  # fmt: skip
     results = to_csv(rows)
-    tables = {RESULTS: results, TIMINGS: _timings(out, results, to_csv(took), timings)}
+    tables = {RESULTS: results.encode(), TIMINGS: _timings(out, results, to_csv(took), timings).encode(),
+              ANSWERS: saved(answers(plan, store, rows))}  # fmt: skip
     key = freshness(plan, tables)
     fresh = force or not _is_current(out, key, tables)
     if fresh:
         names = {name for row in rows if row.run for name in (row.run, *row.needs.split())}
         _make(plan, store, tables, names, key, out)
-    if out == usual and not any(row.status == "missing" for row in rows):
-        refresh_readme(project / "README.md", Report(plan.study, read_rows(out)))
     return out / "index.html", fresh
 
 
-def freshness(plan: Plan, tables: dict[str, str]) -> str:
-    """The key of a report: its two tables, the study, and the code that makes pages of them, comments and docstrings apart."""
+def saved(array: np.ndarray) -> bytes:
+    """The bytes of an .npy file."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def freshness(plan: Plan, tables: dict[str, bytes]) -> str:
+    """The key of a report: its tables, the study, and the code that makes pages of them, comments and docstrings apart."""
     files = sorted(file for pattern in CODE for file in PACKAGE.glob(pattern) if file.is_file())
     texts = {file.relative_to(PACKAGE).as_posix(): file.read_text(encoding="utf-8") for file in files}
     code = {name: meaning(text) if name.endswith(".py") else text for name, text in texts.items()}
     digest = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
     shown = keys.notebook_code(plan.path.parent / "fit.ipynb")
-    return keys.key(tables=tables, name=plan.name, study=plan.study.model_dump(mode="json"), code=digest, shown=shown)
+    held = {name: hashlib.sha256(content).hexdigest() for name, content in tables.items()}
+    return keys.key(tables=held, name=plan.name, study=plan.study.model_dump(mode="json"), code=digest, shown=shown)
 
 
 def _timings(out: Path, results: str, now: str, anew: bool) -> str:
@@ -76,23 +84,23 @@ def _timings(out: Path, results: str, now: str, anew: bool) -> str:
     return there[TIMINGS] if keep else now
 
 
-def _is_current(out: Path, key: str, tables: dict[str, str]) -> bool:
+def _is_current(out: Path, key: str, tables: dict[str, bytes]) -> bool:
     try:
-        same = all((out / name).read_text(encoding="utf-8") == text for name, text in tables.items())
+        same = all((out / name).read_bytes() == content for name, content in tables.items())
         there = all((out / name).is_file() for name in ("index.html", "report.md"))
         return same and there and json.loads((out / "summary.json").read_text(encoding="utf-8"))["key"] == key
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _make(plan: Plan, store: Store, tables: dict[str, str], names: set[str], key: str, out: Path) -> None:
+def _make(plan: Plan, store: Store, tables: dict[str, bytes], names: set[str], key: str, out: Path) -> None:
     """The report, made beside `out`; it takes that place when it is whole, and the old one goes last."""
     made, old = (out.with_name(f".{out.name}.{what}.{os.getpid()}") for what in ("new", "old"))
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     try:
-        for name, text in tables.items():
-            (made / name).write_text(text, encoding="utf-8")
+        for name, content in tables.items():
+            (made / name).write_bytes(content)
         runs.publish(plan, store, names, made / "runs")
         report = Report(plan.study, read_rows(made))
         render(report, made)

@@ -7,6 +7,8 @@ columns of `results.csv` and `timings.csv`: they stand here and nowhere else.
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from reducenet.store import Store
 from reducenet.study.plan import Plan
 from reducenet.study.run.drive import known, timing_of
@@ -73,6 +75,16 @@ def collect(plan: Plan, store: Store) -> tuple[list[Row], list[Timing]]:
             rows.append(row)
             timings.append(took)
     return rows, timings
+
+
+def answers(plan: Plan, store: Store, rows: list[Row]) -> np.ndarray:
+    """[rows, images / 8] uint8: for every row one bit a test image, 1 where it was right; all zero where there is no number."""
+    width = max(-(-row.test_images // 8) for row in rows if row.status == "ok")
+    packed = np.zeros((len(rows), width), np.uint8)
+    for place, row in enumerate(rows):
+        if row.status == "ok":
+            packed[place] = np.load(store.entry(plan.ends[row.arm, row.seed]) / "correct.npy", allow_pickle=False)
+    return packed
 
 
 def _unfinished(row: Row, plan: Plan, store: Store, key: str) -> Row:

@@ -1,9 +1,12 @@
 """What paired seeds allow to say. Every comparison is of the same seeds in two arms; where one of a pair is missing, the pair is dropped.
 
 The interval is the paired t interval (over a handful of seeds a bootstrap interval covers far too little); p values are adjusted by Holm
-over all comparisons of a study; "equivalent" is shown by two one-sided tests (TOST); everything else is undecided, never "the same".
+over all comparisons of a family, a study's or the register's; "equivalent" is shown by two one-sided tests (TOST); everything else is
+undecided, never "the same". The exact sign-flip test stands beside the t test and assumes less: it decides nothing by itself, since with n
+seeds it cannot fall below 2 / 2^n.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +18,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 RESULT, CLAIM = 5, 8  # seeds before a number is a result, and before a claim of the article is decided
 LEVEL = 0.05
+FLIPPED = 14  # seeds up to which all 2^n signs are tried; beyond, a hundred thousand draws of them
 
 
 class Reading(StrEnum):
@@ -47,6 +51,7 @@ class Contrast:
     high: float
     p: float  # Holm-adjusted, two-sided
     p_equivalent: float  # Holm-adjusted, TOST within the margin
+    p_flip: float  # the exact sign-flip test of this pair alone, two-sided
     detectable: float  # found with 80 % power at this n and spread, in the worst place of the family (level 0.05 / comparisons)
     reading: Reading
 
@@ -69,20 +74,28 @@ def paired(values: pd.DataFrame, arm: str, baseline: str) -> np.ndarray:
 def compare(values: pd.DataFrame, baseline: str, margin: float, also: list[list[str]] | None = None) -> list[Contrast]:
     """Every other arm against `baseline`, and the pairs (arm, against) in `also`: one family for Holm."""
     pairs = [(arm, baseline) for arm in values if arm != baseline] + [tuple(pair) for pair in also or []]
-    differences = {pair: paired(values, *pair) for pair in pairs}
-    known = [pair for pair in pairs if len(differences[pair]) >= 2]
-    p = dict(zip(known, _holm([_p_value(differences[pair]) for pair in known]), strict=True))
-    same = dict(zip(known, _holm([_p_equivalent(differences[pair], margin) for pair in known]), strict=True))
+    return family([(*pair, paired(values, *pair), margin) for pair in pairs])
+
+
+def family(asked: Sequence[tuple[str, str, np.ndarray, float]], waiting: int = 0) -> list[Contrast]:
+    """Holm over all of `asked`: (arm, against, the differences of their seeds, margin). A pair that is asked twice counts once.
+
+    `waiting` comparisons belong to the family and have no rows yet. They count, so that no reading changes when theirs come.
+    """
+    tested = {(*pair, d.tobytes(), margin): (d, margin) for *pair, d, margin in asked if len(d) >= 2}
+    size = len({(*pair, d.tobytes(), margin) for *pair, d, margin in asked}) + waiting
+    p = dict(zip(tested, _holm([_p_value(d) for d, _ in tested.values()], size), strict=True))
+    same = dict(zip(tested, _holm([_p_equivalent(*one) for one in tested.values()], size), strict=True))
     contrasts = []
-    for pair in pairs:
-        d = differences[pair]
-        mean, low, high = t_interval(d)
-        contrasts.append(Contrast(*pair, len(d), mean, low, high, p.get(pair, np.nan), same.get(pair, np.nan),
-                                  _detectable(d, len(known)), _reading(d, p.get(pair), same.get(pair))))  # fmt: skip
+    for arm, against, d, margin in asked:
+        one = (arm, against, d.tobytes(), margin)
+        adjusted = p.get(one, np.nan), same.get(one, np.nan)
+        contrasts.append(Contrast(arm, against, len(d), *t_interval(d), *adjusted, sign_flip(d), _detectable(d, size),
+                                  _reading(d, *adjusted)))  # fmt: skip
     return contrasts
 
 
-def _reading(d: np.ndarray, p: float | None, same: float | None) -> Reading:
+def _reading(d: np.ndarray, p: float, same: float) -> Reading:
     if len(d) < RESULT:
         return Reading.NO_RESULT
     if p < LEVEL:
@@ -107,8 +120,17 @@ def _p_equivalent(d: np.ndarray, margin: float) -> float:
     return float(ttost_paired(d, np.zeros_like(d), -margin, margin)[0])
 
 
-def _holm(p: list[float]) -> list[float]:
-    return list(multipletests(p, alpha=LEVEL, method="holm")[1]) if p else []
+def sign_flip(d: np.ndarray) -> float:
+    """Two-sided p of the mean under all 2^n signs of the differences: exact up to 14 seeds, never below 2 / 2^n; nan without a seed."""
+    if len(d) < 2:
+        return np.nan
+    draws = np.inf if len(d) <= FLIPPED else 99_999
+    return float(stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=draws, rng=0).pvalue)
+
+
+def _holm(p: list[float], size: int) -> list[float]:
+    """Adjusted in a family of `size`: what has no p yet stands at 1."""
+    return list(multipletests(p + [1.0] * (size - len(p)), alpha=LEVEL, method="holm")[1][: len(p)]) if p else []
 
 
 def _detectable(d: np.ndarray, comparisons: int) -> float:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from reducenet.study.report.images import read_answers
 from reducenet.study.report.rows import Row, Timing
 
 RESULTS, TIMINGS = "results.csv", "timings.csv"
@@ -24,8 +25,9 @@ def to_csv(rows: Sequence[NamedTuple]) -> str:
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
-    """Both files of a report, a row an arm and seed; a `ValueError` that names the file and what is missing in it."""
+    """Both files of a report and its answers, a row an arm and seed; a `ValueError` that names the file and what is missing in it."""
     results, timings = _read(folder / RESULTS, Row), _read(folder / TIMINGS, Timing)
+    results["answers"] = pd.Series(read_answers(folder, len(results)), index=results.index, dtype=object)
     return results.merge(timings, on=["arm", "seed"], how="left", validate="one_to_one")
 
 

@@ -1,10 +1,12 @@
 """The one boundary between what people write (labels, notes, error texts) and what a page is made of: Markdown, and HTML from Markdown."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import jinja2
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 HERE = Path(__file__).parent
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -38,9 +40,27 @@ def code(text: object) -> str:
 
 
 def html(markdown: str) -> str:
-    """The Markdown as HTML; HTML inside it stays text. What is wide scrolls in itself, and can be reached by keyboard."""
-    body = MARKDOWN.render(markdown).replace("<pre>", '<pre tabindex="0">')
+    """The Markdown as HTML; HTML inside it stays text. What is wide scrolls in itself, and can be reached by keyboard; where a screen is
+    narrow a table's rows are cards, whose cells say their column."""
+    tokens = MARKDOWN.parse(markdown)
+    _name_cells(tokens)
+    body = MARKDOWN.renderer.render(tokens, MARKDOWN.options, {}).replace("<pre>", '<pre tabindex="0">')
     return body.replace("<table>", '<div class="wide" tabindex="0"><table>').replace("</table>", "</table></div>")
+
+
+def _name_cells(tokens: list[Token]) -> None:
+    """Every cell of a table's body carries the words of its head, bare."""
+    heads, column = [], 0
+    for token, inside in pairwise(tokens):
+        if token.type == "table_open":
+            heads = []
+        elif token.type == "tr_open":
+            column = 0
+        elif token.type == "th_open":
+            heads.append("".join(child.content for child in inside.children or []))
+        elif token.type == "td_open":
+            token.attrSet("data-column", heads[column])
+            column += 1
 
 
 def shell(title: str, body: str) -> str:

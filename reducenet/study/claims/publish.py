@@ -1,0 +1,4 @@
+from pathlib import Path
+
+
+def publish(project: Path) -> None: ...

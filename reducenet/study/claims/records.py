@@ -1,0 +1,31 @@
+"""The published rows of a project's studies, each read once."""
+
+from functools import cache
+from pathlib import Path
+
+from reducenet.study.read import Study, read
+from reducenet.study.report.prose import Report
+from reducenet.study.report.tables import RESULTS, read_rows
+
+
+class Records:
+    """`records.study("quick")` and `records.report("quick")`: what its file says, and what its published rows say."""
+
+    def __init__(self, project: Path):
+        self.project = project
+        self.study = cache(self._study)
+        self.report = cache(self._report)
+
+    def _study(self, name: str) -> Study:
+        return read(self.project / "ablations" / f"{name}.toml")
+
+    def _report(self, name: str) -> Report | None:
+        """None where the study has no published rows yet."""
+        folder = self.project / "reports" / name
+        return Report(self.study(name), read_rows(folder)) if (folder / RESULTS).is_file() else None
+
+    def against(self, study: str, arm: str) -> list[str]:
+        """The arms that the study compares this one with: those of its own pairs, then its baseline."""
+        there = self.study(study)
+        own = [other for one, other in there.compare.also if one == arm]
+        return own + [there.compare.baseline] * (arm in there.arms and arm != there.compare.baseline and there.compare.baseline not in own)

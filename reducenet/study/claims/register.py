@@ -1,0 +1,128 @@
+"""The register, `ablations/claims/register.toml`, read strictly: every claim of the article, what would decide it, with which controls."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from reducenet.study.claims.records import Records
+from reducenet.study.read import StudyError
+from reducenet.words import Above0, Strict, complaint, unknown
+
+Text = Annotated[str, Field(min_length=1)]
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+Texts = Annotated[list[Text], Field(min_length=1)]
+
+
+class ClaimError(StudyError):
+    """The register is wrong; one line."""
+
+
+class Exact(Strict):
+    """An assertion on every row of these studies: none of these columns, float64 errors, is above `within`."""
+
+    studies: Texts
+    columns: Annotated[list[Literal["fuse_error", "move_error"]], Field(min_length=1)]
+    within: Above0
+
+
+class Shared(Strict):
+    """What every claim has unless it says otherwise."""
+
+    metric: Text
+    margin: Above0
+    family: Text
+    rule: Text
+
+
+class Claim(Shared):
+    """One numbered sentence of the article, in both languages, with its contrasts, its controls and what has to come out.
+
+    `replicate` are studies with other seeds or another width that have to say the same; `exact` stands in place of contrasts where a claim
+    is an equation.
+    """
+
+    id: str
+    wording: Text
+    chinese: Text
+    study: Text
+    pairs: list[Pair] = Field(default_factory=list)
+    expects: Annotated[list[Literal["higher", "lower", "equivalent"]], Field(min_length=1)]
+    controls: list[str] = Field(default_factory=list)
+    missing: list[Text] = Field(default_factory=list)
+    replicate: list[Text] = Field(default_factory=list)
+    exact: Exact | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether a study holds the contrasts; where not, `study` says in words what is missing, or what is asserted."""
+        return bool(self.pairs)
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms of the contrasts, then the controls, each once."""
+        return list(dict.fromkeys([arm for pair in self.pairs for arm in pair] + self.controls))
+
+
+def register(records: Records, file: Path | None = None) -> dict[str, Claim]:
+    """Every claim by its id, in the order of the file. `ClaimError`, one line, where a key is unknown or missing, an arm does not exist, a
+    contrast is none of the study's, the margin is not the study's, or a replication has nothing of its own."""
+    file = file or records.project / "ablations" / "claims" / "register.toml"
+    try:
+        given = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ClaimError(f"{file.name}: cannot be read as TOML: {error}") from None
+    if extra := sorted(set(given) - {"all", "claims"}):
+        raise ClaimError(f"{file.name}: {unknown('table', extra[0], ['all', 'claims'])}")
+    made = {}
+    for name, own in given.get("claims", {}).items():
+        try:
+            made[name] = Claim.model_validate({**given.get("all", {}), **own, "id": name})
+            _check(made[name], records)
+        except ValidationError as error:
+            raise ClaimError(f"{file.name}: claims.{name}: {_first(error)}") from None
+        except StudyError as error:
+            raise ClaimError(f"{file.name}: claims.{name}: {error}") from None
+    return made
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"] != "extra_forbidden":
+        return complaint(error)
+    return unknown("key", str(first["loc"][-1]), Exact.model_fields if first["loc"][0] == "exact" else Claim.model_fields)
+
+
+def _check(claim: Claim, records: Records) -> None:
+    if claim.exact and (claim.held or claim.controls):
+        raise ClaimError("it is `exact`, so there are no pairs and no controls")
+    for study in claim.exact.studies if claim.exact else ():
+        records.study(study)
+    if not claim.held:
+        if " " not in claim.study or claim.controls or claim.replicate:
+            raise ClaimError(
+                f"it has no pairs, so `study` says in words what is missing, and there are no controls or replications; not {claim.study!r}"
+            )
+        return
+    study = records.study(claim.study)
+    for arm in claim.arms:
+        if arm not in study.arms:
+            raise ClaimError(unknown("arm", arm, study.arms))
+    for arm, against in claim.pairs:
+        if against not in records.against(claim.study, arm):
+            raise ClaimError(f"study {claim.study} does not compare {arm!r} with {against!r}")
+    if claim.margin != study.compare.margin:
+        raise ClaimError(f"margin {claim.margin:g} is not that of study {claim.study}, {study.compare.margin:g}")
+    for again in claim.replicate:
+        _check_replication(claim, again, records)
+
+
+def _check_replication(claim: Claim, again: str, records: Records) -> None:
+    """It compares the same pairs, on seeds that the first study has not."""
+    first, other = records.study(claim.study), records.study(again)
+    for arm, against in claim.pairs:
+        if against not in records.against(again, arm):
+            raise ClaimError(f"replicate: study {again} does not compare {arm!r} with {against!r}")
+    if shared := set(first.replicates) & set(other.replicates):
+        raise ClaimError(f"replicate: study {again} has seed {min(shared)}, as {claim.study} has; set its first_seed apart")
