@@ -27,25 +27,43 @@ class DataError(ValueError):
 @dataclass(frozen=True)
 class Source:
     """Where a data set comes from, as its decorator says. `files` are relative to the cache folder, or inside the package where `packaged`;
-    `validation` images per class are split off the training images; `fetch` is its class in torchvision.datasets."""
+    `validation` images per class are split off the training images; `fetch` is its class in torchvision.datasets. Images of one's own have
+    their classes and their parts from what is read, and their crops reach as far as their size says."""
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     validation: int = 0
-    pad: int = 2  # pixels of zero padding before the random crop
+    pad: int | None = 2  # pixels of zero padding before the random crop
     licence: str = "MIT"
     fetch: str = ""
     packaged: bool = False
 
 
 def source(name: str) -> Source:
-    """The source called `name`, or a one-line `DataError` that lists the known ones."""
+    """The source called `name`, or a one-line `DataError` that lists the known ones. Of images of one's own, which are called by their
+    place, it is the kind (`*.npz`), wherever they lie."""
     try:
         word = find("dataset", name)
     except MoveError:
         raise DataError(unknown("data set", name, words("dataset"))) from None
-    return Source(name, **word.options)
+    if "*" in name:
+        raise DataError(f"{name} stands for a place of that form, where images of your own lie: data = {name.replace('*', 'mine')!r}")
+    return Source(word.name, **word.options)
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is a place, and what lies there one's own."""
+    return source(name).name != name
+
+
+def located(name: str, folder: Path) -> str:
+    """How `name`, said in a file of `folder`, is said anywhere: places are absolute."""
+    try:
+        own = is_own(name)
+    except DataError:  # it is said in time, by whoever needs the data
+        own = False
+    return f"{(folder / Path(name).expanduser()).absolute()}{'/' if name.endswith('/') else ''}" if own else name
 
 
 def cache_folder() -> Path:
@@ -54,11 +72,19 @@ def cache_folder() -> Path:
 
 
 def files(name: str) -> list[Path]:
-    """The files that hold data set `name`; `DataError` with the command that gets them where one is missing.
+    """The files that hold data set `name`, or the one place where one's own lie; `DataError` with the command that gets them where one is
+    missing.
 
     Fashion-MNIST is unpacked from Debian's package `dataset-fashion-mnist` when that is installed.
     """
     given = source(name)
+    if given.name != name:
+        place = Path(name)
+        if not (place.is_dir() if name.endswith("/") else place.is_file()):
+            raise DataError(
+                f"{name}: there is no such {'folder' if name.endswith('/') else 'file'}; a study looks from where its own file is"
+            )
+        return [place]
     wanted = [(HERE if given.packaged else cache_folder()) / file for file in given.files]
     if name == "fashion-mnist" and DEBIAN.is_dir():
         _unpack_debian(wanted)
@@ -78,18 +104,40 @@ def _unpack_debian(wanted: list[Path]) -> None:
                 shutil.copyfileobj(source, target)
 
 
-@cache
 def fingerprint(name: str) -> str:
-    """A hash of the files behind `name` and of how they are used: what "the same data" means in a study's keys."""
-    digest = hashlib.sha256(repr(source(name)).encode())  # what is held out and how far crops reach are part of the data
-    for file in files(name):
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    """A hash of the files behind `name` and of how they are used: what "the same data" means in a study's keys, wherever they lie."""
+    places = files(name)
+    inside = {file: (file.relative_to(place).as_posix() if place.is_dir() else "") for place in places for file in _contents(place)}
+    return _fingerprint(repr(source(name)), tuple((file, name, _stamp(file)) for file, name in inside.items()))
+
+
+@cache
+def _fingerprint(used: str, found: tuple[tuple[Path, str, tuple], ...]) -> str:
+    digest = hashlib.sha256(used.encode())  # what is held out and how far crops reach are part of the data
+    for file, name, _ in found:
+        digest.update(name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """What changes with the file, without reading it: a hash is asked for once a run."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _contents(place: Path) -> list[Path]:
+    """All files there; what is hidden is nobody's picture."""
+    if not place.is_dir():
+        return [place]
+    walked = [Path(root) / file for root, _, inside in os.walk(place, followlinks=True) for file in inside]
+    return sorted(file for file in walked if not any(part.startswith(".") for part in file.relative_to(place).parts))
 
 
 def download(name: str) -> Path:
     """Fetch `name` into the cache folder through torchvision, and return the folder where it is. Needs the network, once."""
     given = source(name)
+    if given.name != name:
+        return files(name)[0]
     if given.fetch:
         try:
             files(name)  # already here, or unpacked from Debian's package

@@ -4,6 +4,7 @@ A batch is gathered, cropped and flipped per image, and normalised in a few vect
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor
 from reducenet.data import sources
 from reducenet.nets.seeding import generator
 from reducenet.words import find, function
+
+PAD = 14  # of one's own images this part of a side: 2 pixels of 28
 
 
 class Split(NamedTuple):
@@ -33,6 +36,7 @@ class Data:
     mean: Tensor  # [C, 1, 1]
     std: Tensor  # [C, 1, 1]
     pad: int  # pixels of zero padding before the random crop
+    how: str = ""  # the splits came about, where that is not a word's own business
 
     @property
     def in_channels(self) -> int:
@@ -53,17 +57,29 @@ class Data:
 
 
 def load(name: str) -> Data:
-    """The data set called `name` (`reducenet words` lists them); `DataError`, one line, where it is unknown, absent or damaged."""
+    """The data set called `name` (`reducenet words` lists them), or one's own at that place ("my_images.npz", "pictures/"); `DataError`,
+    one line, where it is unknown, absent or damaged."""
     source = sources.source(name)
     paths = sources.files(name)
     try:
-        train, val, test = function(find("dataset", name))(paths)
+        train, val, test, *own = function(find("dataset", name))(paths)
+    except sources.DataError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, EOFError, AssertionError) as error:
         where = paths[0].parent if paths else name
         raise sources.DataError(f"data set {name!r} in {where} cannot be read: {error or type(error).__name__}") from error
     scaled = train.images.float() / 255
     mean, std = scaled.mean((0, 2, 3)).view(-1, 1, 1), scaled.std((0, 2, 3)).view(-1, 1, 1)
-    return Data(name, source.classes, train, val, test, mean, std, source.pad)
+    classes, how = own or (source.classes, "")
+    pad = max(1, min(train.images.shape[2:]) // PAD) if source.pad is None else source.pad
+    return Data(name, classes, train, val, test, mean, std, pad, how)
+
+
+def about(data: Data) -> dict:
+    """What there is to know of a data set before any training: for records."""
+    counts = {part: len(getattr(data, part).labels) for part in ("train", "val", "test")}
+    return {"name": Path(data.name).name, "classes": list(data.classes), "images": counts, "shape": list(data.train.images.shape[1:]),
+            "mean": data.mean.flatten().tolist(), "std": data.std.flatten().tolist(), "split": data.how}  # fmt: skip
 
 
 def augment(images: Tensor, pad: int, draw: torch.Generator) -> Tensor:

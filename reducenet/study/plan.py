@@ -98,7 +98,7 @@ class Plan:
         notebook = self.path.parent / "latency.ipynb"
         trained = {arm: run.trained for arm, run in ends.items()}
         key = keys.timed(trained, self.numerics, notebook)
-        parameters = dict(arms=trained, data=self.study.data, device=self.numerics["device"], threads=self.numerics["threads"],
+        parameters = dict(arms=trained, data=self.study.images, device=self.numerics["device"], threads=self.numerics["threads"],
                           own_words=added())  # fmt: skip
         return Run(key, "", "latency", notebook, parameters, tuple(dict.fromkeys(run.key for run in ends.values())), exclusive=True)
 
@@ -134,11 +134,11 @@ def _end_of(made: Plan, arm: str, seed: int) -> str:
         teacher, paid_by, tickets = _upstream(made, arm, seed, moves)
         after, teaches = (run.trained if run else "" for run in (before, teacher))
         drawn = [made.runs[key].trained for key in tickets]
-        trained = keys.trained(moves, made.study.data, made.numerics, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches,
+        trained = keys.trained(moves, made.study.images, made.numerics, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches,
                                tickets=drawn, paid_by=[made.runs[key].trained for key in paid_by], together=len(with_it))  # fmt: skip
         key = keys.measured(trained, notebook)
         if key not in made.runs:
-            where = dict(data=made.study.data, device=made.numerics["device"], threads=made.numerics["threads"], own_words=added())
+            where = dict(data=made.study.images, device=made.numerics["device"], threads=made.numerics["threads"], own_words=added())
             parameters = dict(
                 moves=moves, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches, paid_by=paid_by, tickets=drawn,
                 together=with_it if len(with_it) > 1 else [], **where,
@@ -215,4 +215,4 @@ def _segments(chain: list[dict]) -> list[list[dict]]:
 def words_used(plan: Plan) -> list[Word]:
     """Every word that the plan uses, each once."""
     chains = plan.study.chains.values()
-    return list({lock.name_of(word): word for chain in chains for word in lock.words_of(chain, plan.study.data)}.values())
+    return list({lock.name_of(word): word for chain in chains for word in lock.words_of(chain, plan.study.images)}.values())

@@ -18,8 +18,8 @@ from reducenet.words import added, lock
 def refusals(plan: Plan, store: Store) -> Iterator[str]:
     """A line for each arm whose chain cannot be played, as it is found: `arms.twice: drop_branch: no block has a branch1 ...`."""
     versions = {lock.name_of(word): lock.version(word) for word in words_used(plan)}
-    asked = {"chains": plan.study.chains, "data": plan.study.data, "own_words": added()}
-    key = keys.key(**asked, versions=versions, shared=lock.shared_version("train"), images=sources.fingerprint(plan.study.data),
+    asked = {"chains": plan.study.chains, "data": plan.study.images, "own_words": added()}
+    key = keys.key(**asked, versions=versions, shared=lock.shared_version("train"), images=sources.fingerprint(plan.study.images),
                    player=lock.hash_of("reducenet.play.preview"))  # fmt: skip
     kept = store.folder / "_played" / f"{key}.json"
     if kept.is_file():

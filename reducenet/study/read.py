@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
+from reducenet.data.sources import located
 from reducenet.words import Above0, Count, MoveError, Positive, Strict, arms_named, complaint, find, place, unknown, whole, words
 
 
@@ -54,10 +55,16 @@ class Study(Strict):
     notes: list[str] = []
     arms: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Arm] = Field(min_length=1)
     _chains: dict[str, list[dict]] = PrivateAttr(default_factory=dict)
+    _folder: Path = PrivateAttr(default=Path())
 
     @property
     def chains(self) -> dict[str, list[dict]]:
         return self._chains
+
+    @property
+    def images(self) -> str:
+        """`data`, as it is said anywhere: one's own lie where the study file says, seen from there."""
+        return located(self.data, self._folder)
 
     @property
     def defaults(self) -> dict[str, dict]:
@@ -86,6 +93,7 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
     except ValidationError as error:
         raise StudyError(f"{path}: {_first(error)}") from None
     try:
+        study._folder = path.parent
         study._chains.update({name: _whole(study, name, []) for name in study.arms})
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:

@@ -18,6 +18,7 @@ import inspect
 import linecache
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
@@ -220,6 +221,8 @@ def find(kind: str, name: str) -> Word:
     """The word of this name and kind ("sentence" for all kinds that stand in one); `MoveError` that lists the words where there is none."""
     space = kind if kind == "sentence" else _namespace(kind)
     found = _vocabulary().get((space, name)) or _declared_here().get((space, name))
+    if found is None and kind == "dataset":  # a place, and the word says what such places look like
+        found = next((word for word in words(kind).values() if "*" in word.name and fnmatchcase(name, word.name)), None)
     if found is None:
         called = {"sentence": "move", "dataset": "data set"}.get(space, space)
         raise MoveError(unknown(called, name, words() if space == "sentence" else words(kind)))

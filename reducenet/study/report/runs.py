@@ -37,7 +37,7 @@ def publish(plan: Plan, store: Store, names: set[str], folder: Path) -> None:
         if run.file in names:
             text = placeless((store.entry(run.key) / "run.ipynb").read_text(encoding="utf-8"), plan, store)
             for form in (NOTEBOOK, PAGE):
-                notebook = published(json.loads(text), head(plan, run, form, names), parameters(run))
+                notebook = published(json.loads(text), head(plan, run, form, names), parameters(run, plan.study.data))
                 shown = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n" if form is NOTEBOOK else page(notebook, title(plan, run))
                 (folder / f"{run.file}{form.suffix}").write_text(shown, encoding="utf-8")
 
@@ -106,10 +106,12 @@ def _link(plan: Plan, run: Run, form: Form, names: set[str]) -> str:
     return f"[{inline(title(plan, run))}]({run.file}{form.suffix})" if run.file in names else inline(title(plan, run))
 
 
-def parameters(run: Run) -> str:
-    """What papermill was given, as far as it means something elsewhere: the moves without their defaults, a line each."""
+def parameters(run: Run, data: str) -> str:
+    """What papermill was given, as far as it means something elsewhere: the moves without their defaults, a line each, and the data as the
+    study calls it."""
     moves = "".join(f"    {said(move)},\n" for move in run.parameters["moves"])
-    return "\n".join([f"moves = [\n{moves}]", *(f"{name} = {run.parameters[name]!r}" for name in NAMED)])
+    given = run.parameters | {"data": data}
+    return "\n".join([f"moves = [\n{moves}]", *(f"{name} = {given[name]!r}" for name in NAMED)])
 
 
 def page(notebook: dict, title: str) -> str:
