@@ -142,7 +142,7 @@ def _run(options) -> int:
     if len(known(planned, store)) <= len(planned.runs):  # something is to do
         lock.check(words_used(planned))
         preview.check(planned, store)
-    states = drive(planned, store, options.workers, options.serial, only=options.only)
+    states = drive(planned, store, options.workers, options.serial, only=[options.only] if options.only else [])
     trouble = [state for state in states.values() if state["state"] in ("failed", "blocked")]
     print(f"{planned.name}: {len(states) - len(trouble)} of {len(states)} runs are in {store.folder}"
           + (f"; {len(trouble)} failed or blocked, `reducenet status {options.study}` says why" if trouble else ""))  # fmt: skip

@@ -73,7 +73,7 @@ def test_every_run_once_and_the_timing_at_the_end(tiny, kernels):
 
 def test_only_what_the_store_does_not_have_is_run(tiny, kernels):
     made, store = tiny
-    drive(made, store, serial=True, only="plain/s0")
+    drive(made, store, serial=True, only=["plain/s0"])
     kernels.started.clear()
     drive(made, store, serial=True)
     assert kernels.started == ["teacher/s0", "lora@2/s0", "lora/s0", "long/s0", "drop/s0", "latency"]
@@ -81,13 +81,13 @@ def test_only_what_the_store_does_not_have_is_run(tiny, kernels):
 
 def test_one_run_is_played_with_all_it_needs_and_nothing_is_timed(tiny, kernels):
     made, store = tiny
-    found = drive(made, store, serial=True, only="lora@2/s0")
+    found = drive(made, store, serial=True, only=["lora@2/s0"])
     assert kernels.started == ["teacher/s0", "lora@2/s0"]
     assert states(made, found) == {"teacher/s0": "ok", "lora@2/s0": "ok"}
-    assert drive(made, store, serial=True, only="lora@2/s0") == {**found, **known(made, store)}
+    assert drive(made, store, serial=True, only=["lora@2/s0"]) == {**found, **known(made, store)}
     assert len(kernels.started) == 2
     with pytest.raises(StudyError, match="unknown run 'lora/s9'"):
-        drive(made, store, serial=True, only="lora/s9")
+        drive(made, store, serial=True, only=["lora/s9"])
 
 
 def test_a_failure_blocks_what_needs_it_and_nothing_else_and_is_tried_again(tiny, kernels):
@@ -160,7 +160,7 @@ def test_what_dead_processes_left_is_swept_away_first(tiny, kernels):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (store.folder / f".tmp-abc-{dead.pid}").mkdir(parents=True)
-    drive(made, store, serial=True, only="plain/s0")
+    drive(made, store, serial=True, only=["plain/s0"])
     assert not list(store.folder.glob(".tmp-*"))
 
 
@@ -370,7 +370,7 @@ def test_the_pool_runs_all_with_their_urgency_and_times_last(tmp_path, kernels, 
 
 def test_what_is_in_the_store_is_handed_on_as_it_ended(tmp_path, kernels, monkeypatch):
     made, store = plan(make(tmp_path, ONE), device="cpu"), Store(tmp_path / "store")
-    drive(made, store, serial=True, only="teacher/s0")
+    drive(made, store, serial=True, only=["teacher/s0"])
     cluster = Cluster(monkeypatch)
     drive(made, store)
     assert [name for name, *_ in cluster.submitted] == ["plain/s0", "lora@2/s0", "lora/s0", "long/s0", "drop/s0", "latency"]

@@ -5,7 +5,7 @@ State lives on disk, so a plan can be stopped anywhere and run again; every fini
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from reducenet.store import Store
 from reducenet.study.plan import Plan, Run
@@ -14,15 +14,17 @@ from reducenet.study.run.progress import Progress
 
 
 def drive(plan: Plan, store: Store, workers: int | None = None, serial: bool = False, progress: Progress | None = None,
-          only: str | None = None) -> dict[str, dict]:  # fmt: skip
+          only: Collection[str] = ()) -> dict[str, dict]:  # fmt: skip
     """The status of every run of the plan, by key. Trains nothing that the store has; a run that failed before is tried again.
 
     `workers` processes of `study.threads` threads each; by default one a core, and one alone on a GPU. At the end, alone, the arms are
-    timed side by side: all that have a network, whatever became of the others. `only` names one run, which is played with all it needs.
+    timed side by side: all that have a network, whatever became of the others. `only` names runs: these are played with all they need,
+    and nothing is timed.
     """
     progress = progress or Progress(plan, store)
-    wanted = plan.runs if only is None else {key: plan.runs[key] for key in plan.ancestry(plan.called(only).key)}
-    states = {key: state for key, state in known(plan, store).items() if key in wanted or only is None}
+    asked = {key for name in only for key in plan.ancestry(plan.called(name).key)} or set(plan.runs)
+    wanted = {key: run for key, run in plan.runs.items() if key in asked}
+    states = {key: state for key, state in known(plan, store).items() if key in wanted or not only}
     left = [run for run in wanted.values() if run.key not in states]
     timing = None if only else timing_of(plan, states) if not left else plan.timing(plan.study.arms)
     if not left and (timing is None or timing.key in states):
@@ -67,7 +69,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _serial(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, only: str | None) -> Iterator[dict]:
+def _serial(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, only: Collection[str]) -> Iterator[dict]:
     for run in batch:
         yield execute(run, str(store.folder), [states[key] for key in run.needs])
     timing = None if only else timing_of(plan, states)
@@ -75,7 +77,9 @@ def _serial(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan,
         yield execute(timing, str(store.folder))
 
 
-def _pool(batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, workers: int | None, only: str | None) -> Iterator[dict]:
+def _pool(
+    batch: list[Run], store: Store, states: dict[str, dict], plan: Plan, workers: int | None, only: Collection[str]
+) -> Iterator[dict]:
     import dask
     from distributed import Client, LocalCluster, as_completed
     from distributed.scheduler import KilledWorker
