@@ -10,7 +10,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from reducenet.data.sources import located
-from reducenet.words import Above0, Count, MoveError, Positive, Strict, arms_named, complaint, find, place, unknown, whole, words
+from reducenet.study.tuning.choices import Choice, Grid, Tuning, read_choices
+from reducenet.words import Above0, Count, MoveError, Positive, Strict, arms_named, complaint, find, place, split, unknown, whole, words
+
+TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
 
 
 class StudyError(ValueError):
@@ -18,11 +21,18 @@ class StudyError(ValueError):
 
 
 class Arm(Strict):
-    """`label` is what figures say. `after` is the arm whose chain comes first."""
+    """`label` is what figures say. `after` is the arm whose chain comes first. `tune`: a grid of its own, or false for what it says."""
 
     label: str = ""
     after: str | None = None
     chain: list[str | dict]
+    tune: bool | Grid = True
+
+    @property
+    def last_fit(self) -> int | None:
+        """Where in the arm's own chain its last fit stands."""
+        names = [entry if isinstance(entry, str) else next(iter(entry), "") for entry in self.chain]
+        return len(names) - 1 - names[::-1].index("fit") if "fit" in names else None
 
 
 class Compare(Strict):
@@ -39,7 +49,8 @@ class Compare(Strict):
 class Study(Strict):
     """One study file. `build` and `fit` hold defaults for the moves of that name; `seeds` counts replicates, from `first_seed`;
     `together` says how many of these are trained at once, as one grouped network ("auto": as many as pays); `notes` are what a reader of
-    the report should bear in mind. `chains` are the whole chains, `after` resolved, every parameter said."""
+    the report should bear in mind. With `tune`, the last fit of every arm gets the learning rate that was chosen for it: `choices`, as far
+    as they are made. `chains` are the whole chains, `after` resolved, every parameter said."""
 
     title: str
     question: str = ""
@@ -51,15 +62,38 @@ class Study(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     build: dict = {}
     fit: dict = {}
+    tune: Tuning | None = None
     compare: Compare
     notes: list[str] = []
     arms: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Arm] = Field(min_length=1)
     _chains: dict[str, list[dict]] = PrivateAttr(default_factory=dict)
+    _choices: dict[str, Choice] = PrivateAttr(default_factory=dict)
     _folder: Path = PrivateAttr(default=Path())
 
     @property
     def chains(self) -> dict[str, list[dict]]:
         return self._chains
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        return self._choices
+
+    @property
+    def tuned(self) -> list[str]:
+        """The arms whose learning rate is chosen: all that have a fit of their own and do not keep what they say."""
+        return [name for name, arm in self.arms.items() if self.tune and arm.tune and arm.last_fit is not None]
+
+    def grid(self, arm: str) -> list[float]:
+        """The learning rates that are tried for a tuned arm."""
+        own = self.arms[arm].tune
+        return own.lr if isinstance(own, Grid) else self.tune.lr
+
+    def chosen(self, choices: dict[str, Choice]) -> "Study":
+        """The same study with these choices in its chains."""
+        study = self.model_copy()
+        study._choices = choices
+        study._chains = {name: _whole(study, name, []) for name in study.arms}
+        return study
 
     @property
     def images(self) -> str:
@@ -94,12 +128,13 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
         raise StudyError(f"{path}: {_first(error)}") from None
     try:
         study._folder = path.parent
-        study._chains.update({name: _whole(study, name, []) for name in study.arms})
+        study = study.chosen(_made(study, path))
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:
                 raise StudyError(f"compare.{where}: {unknown('arm', name, study.arms)}")
         _check_defaults(study)
         _check_arms(study)
+        _check_tuning(study)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
     return study
@@ -113,11 +148,26 @@ def _whole(study: Study, name: str, seen: list[str]) -> list[dict]:
     if arm.after is not None and arm.after not in study.arms:
         raise StudyError(f"arms.{name}.after: {unknown('arm', arm.after, study.arms)}")
     before = _whole(study, arm.after, [*seen, name]) if arm.after else []
-    chain = before + [_move(study, entry, f"arms.{name}.chain[{i}]") for i, entry in enumerate(arm.chain)]
+    own = [_move(study, entry, f"arms.{name}.chain[{i}]") for i, entry in enumerate(arm.chain)]
+    chain = before + (with_rate(own, study.choices[name].lr) if name in study.choices and name in study.tuned else own)
     starts = words("build", "choice")
     if [i for i, move in enumerate(chain) if next(iter(move)) in starts] != [0]:
         raise StudyError(f'arms.{name}.chain: a chain has one {" or ".join(starts)}, at its start (or names its start with after = "ARM")')
     return chain
+
+
+def with_rate(chain: list[dict], lr: float) -> list[dict]:
+    """The chain, its last fit with this learning rate."""
+    last = max(i for i, move in enumerate(chain) if "fit" in move)
+    return [*chain[:last], {"fit": chain[last]["fit"] | {"lr": lr}}, *chain[last + 1 :]]
+
+
+def _made(study: Study, path: Path) -> dict[str, Choice]:
+    """The choices beside the file, where the study wants some."""
+    try:
+        return read_choices(path) if study.tune else {}
+    except ValueError as error:
+        raise StudyError(str(error)) from None
 
 
 def _move(study: Study, entry: str | dict, where: str) -> dict:
@@ -159,6 +209,23 @@ def _check_arms(study: Study) -> None:
 
     for name in study.chains:
         visit(name, ())
+
+
+def _check_tuning(study: Study) -> None:
+    """A rate is chosen or said, not both; and with seeds that no result uses."""
+    for name, arm in study.arms.items():
+        if isinstance(arm.tune, Grid) and name not in study.tuned:
+            why = "has no fit of its own to tune" if study.tune else "has a grid, but the study does not tune; say [tune]"
+            raise StudyError(f"arms.{name}.tune: the arm {why}")
+        if name in study.tuned and "lr" in split(arm.chain[arm.last_fit])[1]:
+            raise StudyError(f"arms.{name}.chain[{arm.last_fit}]: fit: lr is chosen by tuning and said here; leave one out "
+                             "(`tune = false` in the arm keeps what is said)")  # fmt: skip
+    if study.tune and not study.tuned:
+        raise StudyError("tune: no arm has a fit to tune; leave it out")
+    if study.tune and study.tune.replicates.stop > TICKET:
+        raise StudyError(f"tune.first_seed: seeds to choose with lie below {TICKET}, not up to {study.tune.replicates.stop - 1}")
+    if shared := sorted({seed % TICKET for seed in study.replicates} & set(study.tune.replicates if study.tune else ())):
+        raise StudyError(f"tune.first_seed: seed {shared[0]} is one of the study's own; rates are chosen with seeds that no result uses")
 
 
 def _first(error: ValidationError) -> str:

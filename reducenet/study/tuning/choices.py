@@ -1,0 +1,133 @@
+"""What a study says about tuning, what was chosen, and the rule between the two. The choices lie beside the study: `quick.tuned.json`.
+
+A rate is as good as the mean validation accuracy of its trials, one a seed; a trial that diverged is worse than any accuracy, and of equal
+rates the smallest is taken. Test images play no part in it. Where the best rate is the smallest or the largest that was tried, the grid is
+widened by its own ratio, `WIDER` times at most.
+"""
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from reducenet.store import whole
+from reducenet.words import Above0, Count, Positive, Share, Strict, complaint
+
+WIDER = 3  # rates that are tried beyond the grid
+
+
+def _ascending(rates: list[float]) -> list[float]:
+    """From the smallest on; each at least 1 % above the one before, so that a step has a direction."""
+    rates = sorted(rates)
+    if any(above < 1.01 * below for below, above in pairwise(rates)):
+        raise ValueError("rates must be at least 1 % apart")
+    return rates
+
+
+class Grid(Strict):
+    """The learning rates that are tried."""
+
+    lr: Annotated[list[Above0], Field(min_length=2), AfterValidator(_ascending)]
+
+
+class Tuning(Grid):
+    """`[tune]` of a study: the grid of every arm that has none of its own, and the seeds of the trials, from `first_seed`."""
+
+    seeds: Positive = 2
+    first_seed: Count = 100
+
+    @property
+    def replicates(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+
+class Trial(Strict):
+    """One rate: its validation accuracy by seed, None where training diverged."""
+
+    lr: Above0
+    accuracy: Annotated[dict[str, Share | None], Field(min_length=1)]
+
+    @property
+    def mean(self) -> float:
+        """As good as the rate is; minus infinity where a seed diverged."""
+        known = [share for share in self.accuracy.values() if share is not None]
+        return math.fsum(known) / len(known) if len(known) == len(self.accuracy) else -math.inf
+
+
+class Choice(Strict):
+    """`lr == best(tried)` of one arm, and what it cost. `of` is the key of what was tuned: where it differs, the choice is another arm's.
+
+    An arm that is not tuned, but that tuned ones go on from or learn from, has an entry too, without trials: it was trained for these.
+    """
+
+    of: str
+    lr: Above0 | None
+    tried: list[Trial]
+    train_macs: Count  # of all that was trained for this choice alone
+
+    @model_validator(mode="after")
+    def _is_the_best(self):
+        if self.tried:
+            Grid(lr=[trial.lr for trial in self.tried])
+        if len({frozenset(trial.accuracy) for trial in self.tried}) > 1:
+            raise ValueError("not every rate was tried with the same seeds")
+        if self.lr != (best(self.tried) if self.tried else None):
+            raise ValueError(f"lr {self.lr} is not the best of what was tried")
+        return self
+
+    @property
+    def at_edge(self) -> bool:
+        """No worse rate was seen on one side of the one that was chosen."""
+        return bool(self.tried) and beyond(self.tried) is not None
+
+
+def best(tried: list[Trial]) -> float:
+    """The rate with the best mean; the smallest of equals."""
+    return min(tried, key=lambda trial: (-trial.mean, trial.lr)).lr
+
+
+def beyond(tried: list[Trial]) -> float | None:
+    """The rate to try next: one more step of the grid, where the best one is at its edge; else None."""
+    rates = sorted(trial.lr for trial in tried)
+    found = best(tried)
+    if found == rates[0]:
+        return _round(rates[0] * rates[0] / rates[1])
+    if found == rates[-1]:
+        return _round(rates[-1] * rates[-1] / rates[-2])
+    return None
+
+
+def _round(rate: float) -> float:
+    """Without the last digits of a product: 0.3 * 3 is 0.9."""
+    return float(f"{rate:.6g}")
+
+
+def file_of(study: Path) -> Path:
+    """Where the choices of the study in this file lie."""
+    return study.with_suffix(".tuned.json")
+
+
+def read_choices(study: Path) -> dict[str, Choice]:
+    """The choices beside the study by arm, none where there are none yet; a `ValueError`, one line, where they cannot be read."""
+    file = file_of(study)
+    cure = "delete it, `reducenet tune` makes it anew"
+    if not file.exists():
+        return {}
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return {arm: Choice.model_validate(choice) for arm, choice in told["arms"].items()}
+    except ValidationError as error:
+        raise ValueError(f"{file}: damaged: {complaint(error)}; {cure}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{file}: damaged, no readable choices; {cure}") from None
+
+
+def write_choices(study: Path, choices: dict[str, Choice]) -> Path:
+    """The same choices give the same bytes."""
+    file = file_of(study)
+    with whole(file) as partial:
+        partial.write_text(json.dumps({"arms": {arm: choice.model_dump() for arm, choice in choices.items()}}, indent=1) + "\n", "utf-8")
+    return file
