@@ -407,8 +407,13 @@ def test_a_broken_notebook_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fit", "latency"])
-def test_a_missing_notebook_is_one_line(name, tmp_path):
+def test_a_study_without_notebooks_has_the_projects_and_where_these_are_missing_it_is_one_line(name, tmp_path, monkeypatch):
     file = make(tmp_path)
+    made = plan(file, device="cpu")
     (file.parent / f"{name}.ipynb").unlink()
+    lent = plan(file, device="cpu")
+    assert lent.notebook(name) == ROOT / "ablations" / f"{name}.ipynb"
+    assert lent.ends == made.ends
+    monkeypatch.setattr("reducenet.study.plan.PROJECT", tmp_path)
     with pytest.raises(StudyError, match=rf"{name}\.ipynb: the notebook that runs a study is missing: .*build\.py"):
         plan(file, device="cpu")

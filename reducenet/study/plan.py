@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reducenet.study import key as keys
-from reducenet.study.read import Study, StudyError, read
+from reducenet.study.read import TICKET, Study, StudyError, read
 from reducenet.study.together import groups, joins
 from reducenet.words import Word, added, arms_named, find, lock, unknown
 
-TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
+PROJECT = Path(__file__).parents[2] / "ablations"  # the notebooks that a study has which has none of its own
 MEMBER = ("seed", "after", "teacher", "paid_by")  # what training one of several replicates together asks for
 
 
@@ -59,6 +59,14 @@ class Plan:
     def name(self) -> str:
         return self.path.stem
 
+    def notebook(self, name: str) -> Path:
+        """The notebook "fit", that plays a run, or "latency": beside the study file, or else the project's own."""
+        for folder in (self.path.parent, PROJECT):
+            if (folder / f"{name}.ipynb").is_file():
+                return folder / f"{name}.ipynb"
+        raise StudyError(f"{self.path.parent / name}.ipynb: the notebook that runs a study is missing: none is here, none in the project's "
+                         "ablations/ (`python notebooks/build.py` makes it there)")  # fmt: skip
+
     def beside(self, seed: int) -> list[int]:
         """The seeds that are trained together with this one, itself included; tickets go with the tickets of the same number."""
         nth = 0 if seed in self.group else seed // TICKET
@@ -95,7 +103,7 @@ class Plan:
     def timing(self, arms: Iterable[str]) -> Run:
         """The run that times these arms, seed by the first, side by side."""
         ends = {arm: self.runs[self.ends[arm, self.study.first_seed]] for arm in arms}
-        notebook = self.path.parent / "latency.ipynb"
+        notebook = self.notebook("latency")
         trained = {arm: run.trained for arm, run in ends.items()}
         key = keys.timed(trained, self.numerics, notebook)
         parameters = dict(arms=trained, data=self.study.images, device=self.numerics["device"], threads=self.numerics["threads"],
@@ -108,14 +116,9 @@ def plan(path: str | Path, device: str | None = None, build: dict | None = None,
     `StudyError` or `DataError`, one line, where it cannot be run."""
     path = Path(path)
     study = read(path, build, **instead)
-    for name in ("fit", "latency"):
-        if not (path.parent / f"{name}.ipynb").is_file():
-            raise StudyError(
-                f"{path.parent / name}.ipynb: the notebook that runs a study is missing: study files live beside it, in ablations/ "
-                "(`python notebooks/build.py` makes the project's own)"
-            )
     numerics = keys.numerics(device or study.device, study.threads)
     made = Plan(study, path, {}, {}, numerics, groups(study, numerics["device"]))
+    made.notebook("latency")
     for seed in study.replicates:
         for arm in study.arms:
             _end_of(made, arm, seed)
@@ -127,7 +130,7 @@ def _end_of(made: Plan, arm: str, seed: int) -> str:
     """Plan arm `arm`, and before it the arms it learns from; the key of its last run."""
     if (arm, seed) in made.ends:
         return made.ends[arm, seed]
-    notebook, before, nth_fit = made.path.parent / "fit.ipynb", None, 0
+    notebook, before, nth_fit = made.notebook("fit"), None, 0
     segments = _segments(made.study.chains[arm])
     for number, moves in enumerate(segments, 1):
         with_it = made.beside(seed) if joins(segments[:number]) else [seed]

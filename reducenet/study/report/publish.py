@@ -72,7 +72,7 @@ def freshness(plan: Plan, tables: dict[str, bytes]) -> str:
     texts = {file.relative_to(PACKAGE).as_posix(): file.read_text(encoding="utf-8") for file in files}
     code = {name: meaning(text) if name.endswith(".py") else text for name, text in texts.items()}
     digest = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()
-    shown = keys.notebook_code(plan.path.parent / "fit.ipynb")
+    shown = keys.notebook_code(plan.notebook("fit"))
     held = {name: hashlib.sha256(content).hexdigest() for name, content in tables.items()}
     return keys.key(tables=held, name=plan.name, study=plan.study.model_dump(mode="json"), code=digest, shown=shown)
 
