@@ -119,7 +119,7 @@ def test_what_cannot_be_traced_is_named_in_one_line(f, reason):
             fuse(net.eval())
         assert "\n" not in str(found.value)
     net = small("plain").eval()
-    net.stage2[0].bn3 = Inner(f)
+    net.stage2[0].bn3 = Inner(f).eval()
     with pytest.raises(NotTraceable, match=r"cannot trace stage2\.0\.bn3 \(Inner\)"):
         fuse(net)
 

@@ -14,6 +14,9 @@ CONVS = {
 }  # fmt: skip
 
 
+INTERNAL = vars(nn.Module()).keys()
+
+
 class NotExact(ValueError):
     """The replacement would not be the same function; the message says which rule is broken."""
 
@@ -22,8 +25,8 @@ def more(module: nn.Module) -> str:
     """What a call of `module` does beside the forward of its class, and nothing where it does no more."""
     if module._forward_hooks or module._forward_pre_hooks:
         return "forward hooks (pruning masks, weight norm)"
-    patched = [name for name in vars(module) if inspect.isroutine(getattr(type(module), name, None))]
-    return f"a {patched[0]} of its own, put there from outside" if patched else ""
+    patched = [name for name in vars(module).keys() - INTERNAL if inspect.isroutine(getattr(type(module), name, None))]
+    return f"a {min(patched)} of its own, put there from outside" if patched else ""
 
 
 def is_batch_norm(module: nn.Module) -> bool:

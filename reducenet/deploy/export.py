@@ -22,7 +22,7 @@ def to_program(net: nn.Module, shape: tuple[int, int, int]) -> torch.export.Expo
     The network is fused first, not strictly: a LambdaReLU below lam 1 is exported as one. `shape` is (C, H, W) of an image, and the program
     takes no other. Raises what `fuse` raises: `NotExact` in train mode, `NotTraceable`.
     """
-    net = fuse(net, strict=False)
+    net = fuse(net, strict=False, example=tuple(shape))
     like = next(net.parameters())
     images = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)  # a batch of 1 would be taken for a constant
     return torch.export.export(net, (images,), dynamic_shapes=(BATCH,))

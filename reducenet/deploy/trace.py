@@ -4,31 +4,27 @@ A module may be replaced only if it is called exactly once and nobody reads its 
 reader, and a copy made or spared only where nothing writes in place.
 """
 
-import inspect
 import operator
-import traceback
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from reducenet.algebra.exact import NotExact
-from reducenet.nets.activation import LambdaReLU
+from reducenet.algebra.plain import more
+from reducenet.deploy.graph import NotTraceable, Tracer, full, in_place, traced
 
-
-class NotTraceable(NotExact):
-    """torch.fx cannot follow the network. The message names the innermost module that was reached, and why it ended there."""
+__all__ = ["Changes", "NotTraceable", "Rewriting", "Step", "Tracer", "in_place", "operands", "traced"]
 
 
 class Step(NamedTuple):
     """One rewriting: the module `what`, by dotted name, went `into` another; a dropped one goes into nothing."""
 
-    rule: str  # "drop", "fold", "merge" or "add"
+    rule: str  # "drop", "fold", "merge" or "add"; "unused" for what no pass in eval mode calls
     what: str
     into: str = ""
 
@@ -43,101 +39,31 @@ class Changes(NamedTuple):
 FRESH = (operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.mul, torch.cat, "add", "mul")  # never a view
 
 
-def in_place(value, other, name: str):
-    """`value += other` and the like, `name` as in `operator`."""
-    return getattr(operator, name)(value, other)
-
-
-class Value(fx.Proxy):
-    """fx takes `x += y` for `x + y`, which is another function where something else reads x. Here it stays what it is."""
-
-
-def _written(name: str):
-    return lambda self, other: self.tracer.create_proxy("call_function", in_place, (self, other, name), {})
-
-
-for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"):
-    setattr(Value, f"__{_name}__", _written(_name))
-
-
-class Tracer(fx.Tracer):
-    """Goes down to the layers of torch.nn and to ours. An error on the way names the module it was met in."""
-
-    prefix = ""
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return Value(node, self)
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, LambdaReLU | _BatchNorm) or super().is_leaf_module(module, name)
-
-    def call_module(self, module: nn.Module, forward, args, kwargs):
-        try:
-            return super().call_module(module, forward, args, kwargs)
-        except NotTraceable:
-            raise
-        except Exception as error:
-            raise NotTraceable(_why(_full(self.prefix, self.submodule_paths.get(module, "?")), module, error)) from error
-
-
-def traced(name: str, root: nn.Module) -> fx.Graph:
-    """The graph of `root`, which is called `name` in its network ("" for the network itself)."""
-    if _does_more(root):
-        raise NotTraceable(f"fuse: {name or 'the network'} ({type(root).__name__}) has forward hooks or a patched forward; remove them")
-    # Python may branch on an optional argument (`if mask is None`): it is fixed at its default, and calls with another value are refused.
-    optional = list(inspect.signature(root.forward).parameters.values())[1:]
-    fixed = {p.name: p.default for p in optional if p.default is None or isinstance(p.default, bool)}
-    tracer = Tracer()
-    tracer.prefix = name
-    try:
-        graph = tracer.trace(root, fixed or None)
-    except NotTraceable:
-        raise
-    except Exception as error:
-        raise NotTraceable(_why(name, root, error)) from error
-    for node in graph.find_nodes(op="placeholder"):  # fx numbers the fixed ones
-        if node.target.removesuffix("_1") in fixed:
-            node.target = node.target.removesuffix("_1")
-    return graph
-
-
-def _why(name: str, module: nn.Module, error: Exception) -> str:
-    machinery = (str(Path(torch.__file__).parent), __file__)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(machinery)]
-    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
-    reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
-    return f"fuse: cannot trace {name or 'the network'} ({type(module).__name__}){where}: {reason}"
-
-
-def _full(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
-def _does_more(module: nn.Module) -> bool:
-    """Whether a call of `module` is more than the forward of its class."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
-
-
 class Rewriting:
     """A traced module on its way to its fused form: what the rules read and write. `root` is used up."""
 
-    def __init__(self, name: str, root: nn.Module, dearer: bool, changes: Changes):
+    def __init__(self, name: str, root: nn.Module, dearer: bool, changes: Changes, shared: Collection[str] = ()):
+        """`shared` names modules that others use too: they stay as they are."""
         self.prefix, self.root, self.dearer, self.changes = name, root, dearer, changes
         self.graph = traced(name, root)
         calls = Counter(node.target for node in self.graph.nodes if node.op == "call_module")
         readers = {node.target.rpartition(".")[0] for node in self.graph.nodes if node.op == "get_attr"}
-        self.fixed = readers | {target for target, times in calls.items() if times > 1}
+        self.fixed = readers | set(shared) | {target for target, times in calls.items() if times > 1}
+        self._written: set[fx.Node] | None = None
+        changes.steps.extend(Step("unused", self.full(name)) for name in self._unused())
         self.left: dict[tuple[str, ...], str] = {}
 
     def run(self, rules) -> fx.GraphModule:
         """The module after every rule was applied at every node, until none finds anything."""
         changed = True
         while changed:
-            changed = False
+            changed, self._written = False, None
             self.left.clear()
             for node in self.graph.nodes:
                 changed |= any(rule(self, node) for rule in rules)
         self.changes.left.update(self.left)
+        for idle in [node for node in self.graph.find_nodes(op="get_attr") if not node.users]:
+            self.graph.erase_node(idle)
         self.graph.lint()
         return fx.GraphModule(self.root, self.graph).eval()
 
@@ -145,7 +71,7 @@ class Rewriting:
         """The module that `node` calls with one value and nothing else."""
         plain = isinstance(node, fx.Node) and node.op == "call_module" and [type(a) for a in node.args] == [fx.Node] and not node.kwargs
         module = self.root.get_submodule(node.target) if plain else None
-        return None if module is None or _does_more(module) else module
+        return None if module is None or more(module) else module
 
     def own(self, node, *kinds: type) -> nn.Module | None:
         """The module of one of these very types that `node` alone calls, and whose parameters nobody else reads: it may be replaced."""
@@ -154,6 +80,13 @@ class Rewriting:
 
     def written(self, but: Collection[fx.Node] = ()) -> set[fx.Node]:
         """The values that change after they were computed: a node, `but` these, writes into them or into what may share their memory."""
+        if any(self._writes(node, value) for node in but for value in node.all_input_nodes):
+            return self._find_written(but)
+        if self._written is None:
+            self._written = self._find_written(())
+        return self._written
+
+    def _find_written(self, but: Collection[fx.Node]) -> set[fx.Node]:
         memory, found = {}, set()
         for node in self.graph.nodes:  # in the order of execution
             written = [value for value in node.all_input_nodes if node not in but and self._writes(node, value)]
@@ -182,8 +115,25 @@ class Rewriting:
             safe = in_itself or node.op == "output" or node.target in FRESH
         return [] if safe else node.all_input_nodes
 
+    def _unused(self) -> list[str]:
+        """The modules, outermost first, that no pass in eval mode calls or reads, and that hold numbers: they are not deployed."""
+        used = {node.target for node in self.graph.nodes if node.op in ("call_module", "get_attr")}
+        around = {outer for name in used for outer in outers(name)}
+        gone: list[str] = []
+        for name, module in self.root.named_modules():
+            inside = name == "" or name in around or any(outer in used or outer in gone[-1:] for outer in outers(name))
+            if not inside and any(True for _ in chain(module.parameters(), module.buffers())):
+                gone.append(name)
+        return gone
+
+    def full(self, name: str) -> str:
+        """A name in the module as one in the network."""
+        return full(self.prefix, name)
+
     def name(self, node: fx.Node) -> str:
-        return _full(self.prefix, node.target if node.op == "call_module" else node.name)
+        read = [value.target.rpartition(".")[0] for value in node.all_input_nodes if value.op == "get_attr"]
+        owner = read[0] if node.target is F.batch_norm and read else ""
+        return self.full(owner or (node.target if node.op == "call_module" else node.name))
 
     def leave(self, *nodes: fx.Node, why: str) -> None:
         self.left[tuple(map(self.name, nodes))] = why
@@ -197,8 +147,15 @@ class Rewriting:
 
     def bypass(self, node: fx.Node, value: fx.Node) -> None:
         """Who read `node` reads `value`."""
+        if node in (self._written or ()) and isinstance(value, fx.Node):  # who wrote into the one writes into the other
+            self._written.add(value)
         node.replace_all_uses_with(value)
         self.graph.erase_node(node)
+
+
+def outers(name: str) -> list[str]:
+    """`name` and all that it stands in: "a.b.c", "a.b", "a"."""
+    return list(accumulate(name.split("."), "{}.{}".format))
 
 
 def operands(node: fx.Node) -> tuple:

@@ -4,7 +4,6 @@ A loss for `fit` is a function `loss(net, x, y) -> (loss, logits)`; the words he
 in a study file the name of its arm; it is copied, set to eval and never gets a gradient.
 """
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reducenet.learn.answers import Answers
+from reducenet.moves.surgery import copied
 from reducenet.nets.blocks import is_block
 from reducenet.nets.networks import Network
 from reducenet.words import Above0, Annotated, Arm, Field, Literal, Share, loss
@@ -210,4 +210,4 @@ def _paired(student: list, teacher: list, kind: str = "maps") -> tuple[list, lis
 
 
 def _fixed(teacher: nn.Module) -> nn.Module:
-    return copy.deepcopy(teacher).eval().requires_grad_(False)
+    return copied(teacher).eval().requires_grad_(False)

@@ -1,10 +1,8 @@
 """The branch that goes: `drop_branch` takes branch1 out of every block, `set_scaler` sets the factor on it."""
 
-import copy
-
 from torch import nn
 
-from reducenet.moves.surgery import replace
+from reducenet.moves.surgery import copied, replace
 from reducenet.nets.blocks import PlainBlock, PublishedBlock, ScalerBlock, is_block
 from reducenet.nets.widened import Widened
 from reducenet.words import MoveError, Share, move
@@ -60,7 +58,7 @@ def set_scaler(net: nn.Module, scaler: Share) -> nn.Module:
 
     Source: the article, "Further evolution: the scaler branch". Explained in notebook 03.
     """
-    net = copy.deepcopy(net)
+    net = copied(net)
     blocks = [block for block in net.modules() if isinstance(block, ScalerBlock | Widened)]
     if not blocks:
         raise MoveError("set_scaler: no block has a scaler; only scaler blocks and widened convs do, until drop_branch")

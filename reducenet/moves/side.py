@@ -187,14 +187,16 @@ def has_side_branch(module: nn.Module) -> bool:
 
 
 def _summed(conv: nn.Conv2d) -> nn.Conv2d:
-    """A plain conv with the kernel that the parametrised one computes with; frozen where its own parameters are."""
-    base = next(conv.parametrizations.weight.parameters(recurse=False))
-    plain = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-                      conv.groups, conv.bias is not None, conv.padding_mode).to(base)  # fmt: skip
-    plain.load_state_dict({"weight": conv.weight.detach(), **({} if conv.bias is None else {"bias": conv.bias.detach()})})
-    for key, parameter in plain.named_parameters():
-        parameter.requires_grad_(base.requires_grad if key == "weight" else conv.bias.requires_grad)
-    return plain
+    """A conv of the class it was, with the numbers that the parametrised one computes with; frozen where its own parameters are."""
+    trains = {name: parameter.requires_grad for name, parameter in conv.named_parameters(recurse=False)}
+    trains |= {name: next(p.parameters(recurse=False)).requires_grad for name, p in conv.parametrizations.items()}
+    numbers = {name: None if getattr(conv, name) is None else getattr(conv, name).detach().clone() for name in ("weight", "bias")}
+    conv.__class__ = type(conv).__mro__[1]  # torch's own way takes the property from the class, which the original has too
+    del conv.parametrizations
+    for name, number in numbers.items():
+        conv._parameters.pop(name, None)
+        conv.register_parameter(name, None if number is None else nn.Parameter(number, trains[name]))
+    return conv
 
 
 def _folded(where: str, beside: Beside) -> nn.Conv2d:

@@ -29,7 +29,7 @@ SENTENCE = ("build", "choice", "fit", "move", "search", "tune")  # kinds of word
 KINDS = (*SENTENCE, "loss", "block", "dataset")
 # What a run hands over, and no sentence says.
 SUPPLIED = ("self", "paths", "net", "data", "played", "seed", "nth_fit", "device", "progress", "hooks", "num_classes", "in_channels",
-            "in_planes", "planes", "stride")  # fmt: skip
+            "in_planes", "planes", "stride", "example")  # fmt: skip
 PACKAGE = Path(__file__).parents[1]
 MARK = "from reducenet.words import"  # a file without it declares nothing
 
