@@ -1,4 +1,5 @@
-"""The command line: `reducenet plan|run|status|report|publish|reproduce STUDY`, `claims`, `words [WORD]`, `accept` and `data NAME`.
+"""The command line: `reducenet plan|tune|run|status|report|publish|reproduce STUDY`, `try FILE.py IMAGES`, `claims`, `words`,
+`accept`, `data`.
 
 Exit codes: 0 all is well, 1 a run failed, 2 bad input (one line, nothing trained, nothing lost), 130 interrupted.
 """
@@ -20,6 +21,7 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     verbs = {
         "plan": "say what a study would run; trains nothing",
+        "tune": "choose the learning rate of every arm, on validation images, where the study asks for it",
         "run": "run what the store does not have yet",
         "status": "say what is done, running, failed and left",
         "report": "write build/reports/STUDY from the store",
@@ -40,6 +42,7 @@ def _parser() -> _Parser:
         )
         if name == "run":
             command.add_argument("--only", metavar="RUN", help="one run, as lora/s3, with all that it needs")
+        if name in ("tune", "run"):
             command.add_argument("--serial", action="store_true", help="one run after the other in this process, without Dask")
             command.add_argument("--workers", type=int, help="processes; default: one a core, one alone on a GPU")
         if name == "reproduce":
@@ -49,6 +52,20 @@ def _parser() -> _Parser:
         if name in ("report", "publish"):
             command.add_argument("--force", action="store_true", help="write it even if nothing has changed")
             command.add_argument("--timings", action="store_true", help="write this machine's timings even if the results are the same")
+    what = "the article's recipe on a network and images of your own: four arms, what it costs and what it buys"
+    command = commands.add_parser("try", help=what, description=what)
+    command.add_argument("network", metavar="FILE.py", help="a Python file that declares your network with @build; it is run as code")
+    command.add_argument("images", help="an .npz of images and labels, a folder of pictures by class, or the name of a data set")
+    command.add_argument("--net", metavar="NAME", help="the network, where the file declares several")
+    command.add_argument("--at", default="*", metavar="PATTERN", help="the convs that get a branch; default: all that can")
+    command.add_argument("--expansion", type=int, default=4, help="inner width of a branch over the conv's channels; default: 4")
+    command.add_argument("--epochs", type=int, default=3, help="of each training; default: 3")
+    command.add_argument("--lr", type=float, default=0.1, help="peak learning rate of each training; default: 0.1")
+    command.add_argument("--seeds", type=int, default=5, help="replicates; default: 5, the least that make a result")
+    command.add_argument("--out", help="folder of the study, its store and its report; default: NAME-tried")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: a GPU where there is one")
+    command.add_argument("--serial", action="store_true", help="one run after the other in this process, without Dask")
+    command.add_argument("--workers", type=int, help="processes; default: one a core, one alone on a GPU")
     command = commands.add_parser(
         "claims", help="the verdict of every claim", description="the verdict of every claim, from published rows"
     )
@@ -81,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for file in getattr(options, "words", ()):
             add(file)
-        verbs = [_plan, _run, _status, _report, _publish, _reproduce, _claims, _words, _accept, _data]
+        verbs = [_plan, _tune, _run, _status, _report, _publish, _reproduce, _try, _claims, _words, _accept, _data]
         return {verb.__name__.removeprefix("_"): verb for verb in verbs}[options.command](options)
     except (StudyError, StoreError, DataError, MoveError, Tripped) as error:
         print(f"reducenet: error: {error}", file=sys.stderr)
@@ -100,15 +117,21 @@ def _together(said: str) -> int | str:
     return said if said == "auto" else int(said)
 
 
-def _open(options):
+def _place(options):
+    """The study's file, its store, and what is said in place of its own."""
     from reducenet.store import Store
-    from reducenet.study.plan import plan
 
     path = Path(options.study)
     if path.suffix != ".toml":
         path = Path("ablations") / f"{path}.toml"
-    planned = plan(path, options.device, **({"together": options.together} if options.together else {}))
-    return planned, Store(options.store or path.parent / "store")
+    return path, Store(options.store or path.parent / "store"), {"together": options.together} if options.together else {}
+
+
+def _open(options):
+    from reducenet.study.plan import plan
+
+    path, store, instead = _place(options)
+    return plan(path, options.device, **instead), store
 
 
 def _plan(options) -> int:
@@ -130,15 +153,42 @@ def _status(options) -> int:
     return print_status(*_open(options))
 
 
+def _check_workers(options) -> None:
+    if options.workers is not None and options.workers < 1:
+        raise SystemExit(_Parser(prog=f"reducenet {options.command}").error(f"--workers must be at least 1, not {options.workers}"))
+
+
+def _tune(options) -> int:
+    from reducenet.study.tuning.choices import file_of
+    from reducenet.study.tuning.choose import tune
+
+    _check_workers(options)
+    path, store, instead = _place(options)
+    choices, trouble = tune(path, store, options.device, options.workers, options.serial, **instead)
+    for state in trouble:
+        print(f"{state['name']}: {state['error']}")
+    for arm, choice in choices.items():
+        print(f"{arm}: lr {choice.lr:g} of {', '.join(f'{variant.lr:g}' for variant in choice.tried)}")
+    print(
+        f"{path.stem}: {len(trouble)} runs failed or were blocked, nothing is written" if trouble else f"the choices are in {file_of(path)}"
+    )
+    return int(bool(trouble))
+
+
 def _run(options) -> int:
     from reducenet.study import preview
     from reducenet.study.plan import words_used
+    from reducenet.study.read import Untuned
     from reducenet.study.run.drive import drive, known
     from reducenet.words import lock
 
-    if options.workers is not None and options.workers < 1:
-        raise SystemExit(_Parser(prog="reducenet run").error(f"--workers must be at least 1, not {options.workers}"))
-    planned, store = _open(options)
+    _check_workers(options)
+    try:
+        planned, store = _open(options)
+    except Untuned:
+        if failed := _tune(options):
+            return failed
+        planned, store = _open(options)
     if len(known(planned, store)) <= len(planned.runs):  # something is to do
         lock.check(words_used(planned))
         preview.check(planned, store)
@@ -182,6 +232,26 @@ def _reproduce(options) -> int:
 
     planned, _ = _open(options)
     return reproduce(planned, Path(options.store) if options.store else None, options.workers)
+
+
+def _try(options) -> int:
+    from reducenet.study.report.prose import Report
+    from reducenet.study.report.publish import write
+    from reducenet.study.report.tables import read_rows
+    from reducenet.study.trial import prepared, print_outcome
+    from reducenet.words import add
+
+    add(options.network)
+    said = {name: getattr(options, name) for name in ("net", "at", "expansion", "epochs", "lr", "seeds")}
+    file = prepared(options.network, options.images, options.out, **said)
+    options.study, options.only, options.together, options.store = str(file), None, None, None
+    failed = _plan(options) or _run(options)
+    if failed:
+        return failed
+    planned, store = _open(options)
+    page, fresh = write(planned, store, file.parent / "report")
+    print_outcome(Report(planned.study, read_rows(page.parent)))
+    return _said(page, fresh)
 
 
 def _claims(options) -> int:
