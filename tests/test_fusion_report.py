@@ -22,8 +22,8 @@ def test_the_report_counts_before_and_after(randomised):
     assert report.before["parameters"] - report.after["parameters"] == (8 * 27 + 8 + 16 + 32 + 4) - (4 * 27 + 4)
     assert [(report.before[what], report.after[what]) for what in ("convolutions", "BatchNorms")] == [(5, 4), (1, 0)]
     assert report.before["latency"] > 0 < report.after["latency"]
-    assert 0 < report.difference <= 1e-10 * report.largest
-    assert report.largest > 0.01
+    assert 0 < report.proof.difference <= 1e-10 * report.proof.largest
+    assert report.proof.largest > 0.01
     text = " ".join(str(report).split())
     lines = (
         "dropped 2: 2, 7.branches.1",
@@ -45,7 +45,7 @@ def test_the_report_of_a_batch_and_of_bad_examples(randomised):
     report = fuse_report(net, torch.zeros(2, 3, 5, 5), seconds=0.01).report
     assert "nothing to fuse" in str(report)
     assert "latency of 2 images" in str(report)
-    assert report.difference == 0
+    assert report.proof.difference == 0
     half = build("lambda", lam=0.5, width=4, expansion=2).eval()
     with pytest.raises(NotExact, match=r"lam = 0\.5"):
         fuse_report(half, (1, 8, 8))

@@ -1,22 +1,22 @@
 """What `fuse` did to a network, what it left alone and why, and what that is worth: before and after, side by side."""
 
-import copy
+import statistics
 import textwrap
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
+from torch.nn.modules.conv import _ConvNd
 
-from reducenet.deploy.fuse import fused
+from reducenet.deploy.fuse import rewritten
+from reducenet.deploy.proof import Proof, prove
 from reducenet.deploy.trace import Step
 from reducenet.learn.measure import latency, macs, parameters
-from reducenet.nets.seeding import generator
 
-DONE = {"drop": "dropped", "fold": "folded", "merge": "merged", "add": "added"}
+DONE = {"drop": "dropped", "fold": "folded", "merge": "merged", "add": "added", "unused": "never called in eval mode and gone"}
+ROUNDS = 7  # turns of each side at the clock
 SHOWN = 6  # names or reasons of one kind in the text; all of them are in `steps` and `left`
 
 
@@ -25,24 +25,24 @@ class FusionReport:
     """A network before and after `fuse`: `print(report)` is a table, and a notebook shows one.
 
     `before` and `after` hold layers, parameters, MACs of one image, and the latency in seconds: the median forward pass of `batch` images
-    on one thread. `difference` is the largest change of an output on random images, both networks in float64, and `largest` the largest
-    output, to compare it with. `steps` and `left` are what was done, and what was not and why, by dotted names.
+    on one thread, over rounds in which both had their turn, and the quartiles of the rounds. `proof` holds the largest difference of an
+    output, the largest output, to compare it with, and in what dtype and on how many passes. `steps` and `left` are what was done, and what
+    was not and why, by dotted names.
     """
 
     before: dict[str, float]
     after: dict[str, float]
     batch: int
-    difference: float
-    largest: float
+    proof: Proof
     steps: list[Step]
     left: dict[tuple[str, ...], str]
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(what, before, after), as text."""
         sides = (self.before, self.after)
-        counts = [(what, *(f"{side[what]:,}" for side in sides)) for what in self.before if what != "latency"]
+        counts = [(what, *(f"{side[what]:,}" for side in sides)) for what in self.before if what not in ("latency", "quartiles")]
         images = "1 image" if self.batch == 1 else f"{self.batch} images"
-        return [*counts, (f"latency of {images}", *(f"{1e3 * side['latency']:.2f} ms" for side in sides))]
+        return [*counts, (f"latency of {images}", *map(_time, sides))]
 
     def sentences(self, mark: str = "") -> list[str]:
         """What was done, what was left and what it changed, a line each; `mark` goes around names."""
@@ -56,7 +56,9 @@ class FusionReport:
             lines.append(
                 f"left {len(self.left)}: " + _shortened([f"{_shortened(names, ', ')} ({why})" for why, names in left.items()], "; ")
             )
-        return [*lines, f"largest difference of an output: {self.difference:.1e} in float64, of outputs up to {self.largest:.2g}"]
+        dtype = str(self.proof.dtype).removeprefix("torch.")
+        passes = f"over {self.proof.passes} passes in {dtype}" + ("" if dtype == "float64" else ", since it runs in nothing finer")
+        return [*lines, f"largest difference of an output {passes}: {self.proof.difference:.1e}, of outputs up to {self.proof.largest:.2g}"]
 
     def __str__(self) -> str:
         table = [("", "before", "after"), *self.rows()]
@@ -79,36 +81,37 @@ class Fused(NamedTuple):
 def fuse_report(
     net: nn.Module, example: Tensor | tuple[int, int, int], *, strict: bool = True, dearer: bool = False, seconds: float = 0.5
 ) -> Fused:
-    """`Fused(fuse(net), report)`: what was done, and parameters, MACs and latency before and after.
+    """`Fused(fuse(net, example=example), report)`: what was done, and parameters, MACs and latency before and after.
 
-    `example` is a batch of images [N, C, H, W] or the shape (C, H, W) of one; only its shape is read. Latency takes at least `seconds`
-    for each side. Raises what `fuse` raises, and `ValueError` for another kind of example.
+    `example` is a batch of images [N, C, H, W] or the shape (C, H, W) of one. The sides take turns at the clock, `seconds` each at least.
+    Raises what `fuse` raises, and `ValueError` for another kind of example.
     """
     shape = tuple(example.shape) if isinstance(example, Tensor) else (1, *example) if isinstance(example, tuple | list) else ()
     if len(shape) != 4:
         found = tuple(example) if isinstance(example, tuple | list) else shape or type(example).__name__
         raise ValueError(f"fuse_report: the example is a batch of images [N, C, H, W] or a shape (C, H, W), not {found}")
-    after, changes = fused(net, strict, dearer)
-    sides = [_measured(side, shape, seconds) for side in (net, after)]
-    return Fused(after, FusionReport(*sides, shape[0], *_difference(net, shape, strict, dearer), *changes))
+    after, changes = rewritten(net, strict, dearer)
+    proof = prove(net, lambda exact: rewritten(exact, strict, dearer), example)
+    sides = (net, after)
+    rounds = [[latency(side, shape[1:], batch=shape[0], seconds=seconds / ROUNDS)["median"] for side in sides] for _ in range(ROUNDS)]
+    measured = [_counted(side, shape[1:]) | _timed(times) for side, times in zip(sides, zip(*rounds, strict=True), strict=True)]
+    return Fused(after, FusionReport(*measured, shape[0], proof, *changes))
 
 
-def _measured(net: nn.Module, shape: tuple[int, ...], seconds: float) -> dict[str, float]:
-    count = {
-        what: sum(isinstance(m, kind) for m in net.modules()) for what, kind in (("convolutions", nn.Conv2d), ("BatchNorms", _BatchNorm))
-    }
-    timed = latency(net, shape[1:], batch=shape[0], seconds=seconds)
-    return {**count, "parameters": parameters(net), "MACs": macs(net, shape[1:]), "latency": timed["median"]}
+def _counted(net: nn.Module, shape: tuple[int, ...]) -> dict[str, float]:
+    norms = sum(isinstance(m, _BatchNorm) or "running_mean" in m._buffers for m in net.modules())
+    layers = {"convolutions": sum(isinstance(m, _ConvNd) for m in net.modules()), "BatchNorms": norms}
+    return {**layers, "parameters": parameters(net), "MACs": macs(net, shape)}
 
 
-@torch.no_grad()
-def _difference(net: nn.Module, shape: tuple[int, ...], strict: bool, dearer: bool) -> tuple[float, float]:
-    """The largest difference of an output, and the largest output: `fuse` on the network in float64, on random images."""
-    net = copy.deepcopy(net).cpu().double()
-    x = torch.randn(shape, dtype=torch.float64, generator=generator("fuse_report", shape))
-    expected, found = (tree_leaves(side(x)) for side in (net, fused(net, strict, dearer)[0]))
-    differences = [(a - b).abs().max().item() for a, b in zip(expected, found, strict=True)]
-    return max(differences), max(leaf.abs().max().item() for leaf in expected)
+def _timed(times: tuple[float, ...]) -> dict:
+    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
+    return {"latency": middle, "quartiles": (low, high)}
+
+
+def _time(side: dict) -> str:
+    low, high = (1e3 * quartile for quartile in side["quartiles"])
+    return f"{1e3 * side['latency']:.2f} ms ({low:.2f} to {high:.2f})"
 
 
 def _shortened(items: list[str], separator: str) -> str:
