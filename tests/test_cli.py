@@ -141,8 +141,8 @@ def test_run_hands_on_what_it_is_told(tmp_path, monkeypatch, capsys):
     assert main(["run", str(file), "--device", "cpu", "--serial"]) == 0
     (planned, *first), (_, *second) = driven.asked
     assert planned.name == "tiny"
-    assert first == [tmp_path / "kept", 3, False, "lora/s0"]
-    assert second == [file.parent / "store", None, True, None]
+    assert first == [tmp_path / "kept", 3, False, ["lora/s0"]]
+    assert second == [file.parent / "store", None, True, []]
     assert driven.checked == ["lock", "preview"] * 2
     assert f"tiny: 1 of 1 runs are in {tmp_path / 'kept'}\n" in capsys.readouterr().out
 

@@ -112,7 +112,7 @@ MISTAKES = [
     ('"drop_branch"]', '"drop_branch", "ridge"]', "arms.drop.chain[1]: ridge: teacher: is missing"),
     ('"drop_branch"]', '"drop_branch", { search_mask = -1 }]', "chain[1]: search_mask: keep must be at least 0, not -1"),
     ("[arms.drop]", '[arms."drop/x"]', "should match pattern"),
-    ("[arms.plain]", '[arms.plain]\nlable = "x"', "unknown key 'lable' (did you mean 'label'?); known: label, after, chain, tune (in arms.plain"),
+    ("[arms.plain]", '[arms.plain]\nlable = "x"', "'lable' (did you mean 'label'?); known: label, after, chain, tune (in arms.plain"),
     ('baseline = "plain"', 'baseline = "plain"\nalso = [["lora", "lang"]]', "compare.also: unknown arm 'lang' (did you mean 'long'?)"),
     ('baseline = "plain"', 'baseline = "plain"\nalso = [["lora"]]', "compare.also.0: List should have at least 2 items"),
     ("title", "title = = ", "cannot be read as TOML"),

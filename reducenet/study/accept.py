@@ -6,6 +6,7 @@ numbers raise it, and what it costs to train again is said first. The proof is a
 machine, not of every input.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from reducenet.store import Store, whole
 from reducenet.study import key as keys
 from reducenet.study.aside import answers
 from reducenet.study.plan import Plan, Run, plan
-from reducenet.study.read import StudyError
+from reducenet.study.read import StudyError, Untuned
 from reducenet.words import KINDS, Word, added, lock, words
 
 WIDTHS = (4, 8)
@@ -150,8 +151,9 @@ def _replayed(runs: list[dict], datasets: list[str] = ()) -> Iterator[dict]:
 
 def _studies(folder: Path) -> Iterator[Plan]:
     for file in sorted(folder.glob("*.toml")):
-        if file.stem != "words":
-            yield plan(file, "cpu")
+        with contextlib.suppress(Untuned):  # it has no runs before its learning rates are chosen
+            if file.stem != "words":
+                yield plan(file, "cpu")
 
 
 def _from_store(folder: Path, changed: set[str]) -> Iterator[tuple[Run, bool]]:

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from reducenet.data import sources
-from reducenet.study.read import StudyError
-from reducenet.words import lock, said
+from reducenet.study.read import Study, StudyError, with_rate
+from reducenet.words import arms_named, lock, said
 from reducenet.words.meaning import meaning
 
 
@@ -48,6 +48,26 @@ def measured(trained: str, notebook: Path) -> str:
 def timed(arms: dict[str, str], numerics: dict, notebook: Path) -> str:
     """The key of the run that times these arms side by side: arm -> key of what was trained."""
     return key(arms=arms, numerics=numerics, versions=lock.shared_version("measure"), shown=notebook_code(notebook))
+
+
+def tuned(study: Study, arm: str) -> str:
+    """The key of the choice of an arm's learning rate: all that it was made for, but not that rate itself, nor who made it.
+
+    Its chain and those it learns from with the rates that were chosen for them, grid, seeds, data, versions. On which device these are
+    trained is left out: a choice is not retaken for the last digits.
+    """
+    grid, shared = study.grid(arm), {part: lock.shared_version(part) for part in ("train", "count")}
+    return key(
+        chain=_meaning(study, with_rate(study.chains[arm], grid[0])), grid=grid, seeds=list(study.tune.replicates),
+        data=sources.fingerprint(study.images), shared=shared,
+    )  # fmt: skip
+
+
+def _meaning(study: Study, chain: list[dict]) -> dict:
+    """A chain as keys see it, with the versions of its words and the chains of the arms that it names."""
+    named = [study.chains[other] for move in chain for _, other in arms_named(move)]
+    versions = {lock.name_of(word): lock.version(word) for word in lock.words_of(chain, study.images)}
+    return {"moves": [said(move, arms=False) for move in chain], "versions": versions, "named": [_meaning(study, one) for one in named]}
 
 
 @cache

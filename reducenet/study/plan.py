@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reducenet.study import key as keys
-from reducenet.study.read import TICKET, Study, StudyError, read
+from reducenet.study.read import TICKET, Study, StudyError, Untuned, read
 from reducenet.study.together import groups, joins
 from reducenet.words import Word, added, arms_named, find, lock, unknown
 
@@ -116,6 +116,15 @@ def plan(path: str | Path, device: str | None = None, build: dict | None = None,
     `StudyError` or `DataError`, one line, where it cannot be run."""
     path = Path(path)
     study = read(path, build, **instead)
+    if untuned := [arm for arm in study.tuned if arm not in study.choices or study.choices[arm].of != keys.tuned(study, arm)]:
+        more = f" and {len(untuned) - 3} more" if len(untuned) > 3 else ""
+        raise Untuned(f"{path}: as the study is now, no learning rate is chosen for {', '.join(untuned[:3])}{more}; "
+                      f"`reducenet tune {path}` comes first")  # fmt: skip
+    return planned(path, study, device)
+
+
+def planned(path: Path, study: Study, device: str | None = None) -> Plan:
+    """The runs of a study as it stands, its notebooks beside `path`."""
     numerics = keys.numerics(device or study.device, study.threads)
     made = Plan(study, path, {}, {}, numerics, groups(study, numerics["device"]))
     made.notebook("latency")

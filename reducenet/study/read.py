@@ -4,6 +4,7 @@
 """
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,10 @@ TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
 
 class StudyError(ValueError):
     """A study file, or what it asks for, is wrong; one line."""
+
+
+class Untuned(StudyError):
+    """Learning rates have to be chosen before anything else can be done; one line."""
 
 
 class Arm(Strict):
@@ -88,11 +93,24 @@ class Study(Strict):
         own = self.arms[arm].tune
         return own.lr if isinstance(own, Grid) else self.tune.lr
 
+    def stands_on(self, arm: str, but: Collection[str] = ()) -> set[str]:
+        """The arms that an arm needs: those that it goes on from, that teach it or set its budget, and what these need in turn; `but` says
+        which parameters do not count."""
+        found = {other for move in self.chains[arm] for parameter, other in arms_named(move) if parameter not in but}
+        found |= {self.arms[arm].after} - {None}
+        return found.union(*(self.stands_on(other, but) for other in found))
+
     def chosen(self, choices: dict[str, Choice]) -> "Study":
         """The same study with these choices in its chains."""
         study = self.model_copy()
-        study._choices = choices
+        study._choices = {arm: choices[arm] for arm in self.tuned if arm in choices}
         study._chains = {name: _whole(study, name, []) for name in study.arms}
+        return study
+
+    def of(self, chains: dict[str, list[dict]], **instead) -> "Study":
+        """A study of these whole chains, otherwise like this one; nothing in it is tuned."""
+        study = self.model_copy(update={"arms": {name: Arm(chain=[]) for name in chains}, "tune": None, **instead})
+        study._chains, study._choices = chains, {}
         return study
 
     @property
@@ -126,9 +144,10 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
         raise StudyError(f"{path}: cannot be read as TOML: {error}") from None
     except ValidationError as error:
         raise StudyError(f"{path}: {_first(error)}") from None
+    made = _made(study, path)
     try:
         study._folder = path.parent
-        study = study.chosen(_made(study, path))
+        study = study.chosen(made)
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:
                 raise StudyError(f"compare.{where}: {unknown('arm', name, study.arms)}")
@@ -149,7 +168,7 @@ def _whole(study: Study, name: str, seen: list[str]) -> list[dict]:
         raise StudyError(f"arms.{name}.after: {unknown('arm', arm.after, study.arms)}")
     before = _whole(study, arm.after, [*seen, name]) if arm.after else []
     own = [_move(study, entry, f"arms.{name}.chain[{i}]") for i, entry in enumerate(arm.chain)]
-    chain = before + (with_rate(own, study.choices[name].lr) if name in study.choices and name in study.tuned else own)
+    chain = before + (with_rate(own, study.choices[name].lr) if name in study.choices else own)
     starts = words("build", "choice")
     if [i for i, move in enumerate(chain) if next(iter(move)) in starts] != [0]:
         raise StudyError(f'arms.{name}.chain: a chain has one {" or ".join(starts)}, at its start (or names its start with after = "ARM")')

@@ -1,6 +1,6 @@
 """What a study says about tuning, what was chosen, and the rule between the two. The choices lie beside the study: `quick.tuned.json`.
 
-A rate is as good as the mean validation accuracy of its trials, one a seed; a trial that diverged is worse than any accuracy, and of equal
+A rate is as good as the mean validation accuracy over its seeds; one of which a seed diverged is worse than any accuracy, and of equal
 rates the smallest is taken. Test images play no part in it. Where the best rate is the smallest or the largest that was tried, the grid is
 widened by its own ratio, `WIDER` times at most.
 """
@@ -34,7 +34,7 @@ class Grid(Strict):
 
 
 class Tuning(Grid):
-    """`[tune]` of a study: the grid of every arm that has none of its own, and the seeds of the trials, from `first_seed`."""
+    """`[tune]` of a study: the grid of every arm that has none of its own, and the seeds to choose with, from `first_seed`."""
 
     seeds: Positive = 2
     first_seed: Count = 100
@@ -44,7 +44,7 @@ class Tuning(Grid):
         return range(self.first_seed, self.first_seed + self.seeds)
 
 
-class Trial(Strict):
+class Variant(Strict):
     """One rate: its validation accuracy by seed, None where training diverged."""
 
     lr: Above0
@@ -58,46 +58,39 @@ class Trial(Strict):
 
 
 class Choice(Strict):
-    """`lr == best(tried)` of one arm, and what it cost. `of` is the key of what was tuned: where it differs, the choice is another arm's.
-
-    An arm that is not tuned, but that tuned ones go on from or learn from, has an entry too, without trials: it was trained for these.
-    """
+    """`lr == best(tried)` of one arm, and what it cost. `of` is the key of what was tuned: another key, another choice."""
 
     of: str
-    lr: Above0 | None
-    tried: list[Trial]
-    train_macs: Count  # of all that was trained for this choice alone
+    lr: Above0
+    tried: Annotated[list[Variant], Field(min_length=2)]
+    train_macs: Count  # of all that was trained for this choice; not of what was for the choices that it stands on
 
     @model_validator(mode="after")
     def _is_the_best(self):
-        if self.tried:
-            Grid(lr=[trial.lr for trial in self.tried])
-        if len({frozenset(trial.accuracy) for trial in self.tried}) > 1:
-            raise ValueError("not every rate was tried with the same seeds")
-        if self.lr != (best(self.tried) if self.tried else None):
-            raise ValueError(f"lr {self.lr} is not the best of what was tried")
+        rates = [variant.lr for variant in self.tried]
+        if rates != sorted(set(rates)) or len({frozenset(variant.accuracy) for variant in self.tried}) > 1:
+            raise ValueError("every rate is tried once with the same seeds, the smallest first")
+        if self.lr != best(self.tried):
+            raise ValueError(f"lr {self.lr:g} is not the best of what was tried")
         return self
 
     @property
     def at_edge(self) -> bool:
-        """No worse rate was seen on one side of the one that was chosen."""
-        return bool(self.tried) and beyond(self.tried) is not None
+        """On one side of the rate that was chosen, no worse one was seen."""
+        return beyond(self.tried) is not None
 
 
-def best(tried: list[Trial]) -> float:
+def best(tried: list[Variant]) -> float:
     """The rate with the best mean; the smallest of equals."""
-    return min(tried, key=lambda trial: (-trial.mean, trial.lr)).lr
+    return min(tried, key=lambda variant: (-variant.mean, variant.lr)).lr
 
 
-def beyond(tried: list[Trial]) -> float | None:
+def beyond(tried: list[Variant]) -> float | None:
     """The rate to try next: one more step of the grid, where the best one is at its edge; else None."""
-    rates = sorted(trial.lr for trial in tried)
+    rates = sorted(variant.lr for variant in tried)
+    steps = {rates[0]: rates[0] / rates[1], rates[-1]: rates[-1] / rates[-2]}
     found = best(tried)
-    if found == rates[0]:
-        return _round(rates[0] * rates[0] / rates[1])
-    if found == rates[-1]:
-        return _round(rates[-1] * rates[-1] / rates[-2])
-    return None
+    return _round(found * steps[found]) if found in steps else None
 
 
 def _round(rate: float) -> float:
