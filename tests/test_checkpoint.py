@@ -202,3 +202,21 @@ def test_dtype_and_mode_come_back(tmp_path):
     assert (back.classifier.weight.dtype, back.training) == (torch.float64, False)
     save(net.train(), tmp_path / "net", [PLAIN], seed=3)
     assert load(tmp_path / "net").training
+
+
+def test_a_path_that_leads_nowhere_is_one_line(tmp_path):
+    net = build(**PLAIN["build"])
+    with pytest.raises(CheckpointError, match=r"not written; there is no folder .*missing; make it first$"):
+        save(net, tmp_path / "missing" / "net", [PLAIN])
+    with pytest.raises(CheckpointError, match="not written; it is a folder"):
+        save(net, tmp_path, [PLAIN])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tensor_with_two_names_is_written_for_both(tmp_path):
+    net = build(**PLAIN["build"])
+    net.stage3[0].bn3.weight = net.stage3[0].branch2[1].weight
+    torch.nn.init.uniform_(net.stage3[0].bn3.weight)
+    save(net, tmp_path / "net", [PLAIN])
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(load(tmp_path / "net").state_dict()[name], tensor)

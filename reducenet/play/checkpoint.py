@@ -37,6 +37,9 @@ def save(net: nn.Module, path: str | Path, chain: list[str | dict], seed: int = 
     'PlainBlock'
     """
     path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        there = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}; make it first"
+        raise CheckpointError(f"{path}: not written; {there}")
     try:
         _check_shapes(_shapes(play(chain, seed=seed).net), _shapes(net))
         written = [{name: given} for name, given in map(split, chain)]
@@ -79,7 +82,14 @@ def _check_shapes(expected: dict, found: dict) -> None:
 
 
 def _tensors(net: nn.Module) -> dict:
-    return {name: t.detach().contiguous().cpu() for name, t in net.state_dict().items()}
+    """Every tensor by its name; one that has two names, or is part of another, is written for each of them."""
+    found, places = {}, set()
+    for name, t in net.state_dict().items():
+        tensor = t.detach().contiguous().cpu()
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in places else tensor
+        places.add(place)
+    return found
 
 
 def _length_of(large: nn.Module, chain: list, seed: int) -> int:

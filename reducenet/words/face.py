@@ -12,6 +12,7 @@ NAMES = {
     "MoveError": "words", "perform": "words", "cross_entropy": "learn.losses", "DivergedError": "learn.train",
     "accuracy": "learn.evaluate", "parameters": "learn.measure", "macs": "learn.measure", "latency": "learn.measure",
     "DataError": "data.sources", "load_data": "data.tensors", "save": "play.checkpoint", "load": "play.checkpoint",
+    "load_published": "play.published",
 }  # fmt: skip
 
 
