@@ -21,6 +21,7 @@ from reducenet.moves.activations import linearise, loosen, settle
 from reducenet.moves.branch import drop_branch, set_scaler
 from reducenet.moves.freezing import freeze
 from reducenet.moves.side import attach, fold
+from reducenet.moves.stack import stack, unstack
 from reducenet.nets.activation import LambdaReLU
 from reducenet.nets.networks import build
 from reducenet.nets.seeding import initialise
@@ -231,6 +232,15 @@ def test_what_its_own_relu_became_goes_back_or_is_refused(randomised, images):
     drop_branch(settle(stays))
     with pytest.raises(MoveError, match="the BN or the activation of .* belongs elsewhere"):
         drop_branch(nn.Sequential(settle(stays).conv1, nn.Flatten()))
+
+
+def test_replicates_stand_side_by_side_and_go_apart(randomised, images):
+    nets = [randomised(widen(build("plain", width=4, seed=seed), "stage*", 2, seed=seed), seed) for seed in (0, 1)]
+    x = images(1, 8).expand(2, -1, -1, -1, -1)
+    side_by_side = stack(nets)
+    for one, net, y in zip(unstack(side_by_side), nets, side_by_side(x), strict=True):
+        assert torch.allclose(y, net(x[0]), atol=1e-10)
+        assert torch.equal(drop_branch(one)(x[0]), drop_branch(net)(x[0]))
 
 
 def test_a_search_for_masks_takes_a_widened_conv_for_a_group():

@@ -72,7 +72,7 @@ def widen(net: nn.Module, at: Names = "*", expansion: Positive = 4, *, scaler: S
 
 def _put_beside(net: nn.Module, front: Front, expansion: int, scaler: float, seed: int) -> None:
     moved = [name for name in front if name is not None]
-    parts, places = [net.get_submodule(name) for name in moved], tuple(nn.Identity() for _ in moved[1:])
+    parts, places = [net.get_submodule(name) for name in moved], [nn.Identity() for _ in moved[1:]]
     branch1 = branch_beside(parts[0], expansion)
     initialise(branch1, seed, f"{front.conv}.branch1")
     branch2 = nn.Sequential(*parts, *([nn.ReLU()] if front.act is None else []))

@@ -3,7 +3,9 @@
 Two networks that share a part start that part alike, and adding an unused part changes nobody else's start.
 """
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from numbers import Integral
 
 import torch
@@ -12,9 +14,20 @@ from torch import nn
 
 def generator(*key) -> torch.Generator:
     """A CPU generator that depends on `key` alone: `generator(0, "stem")` is the same stream in every process."""
+    return torch.Generator().manual_seed(_number(key))
+
+
+def _number(key: tuple) -> int:
     plain = tuple(int(part) if isinstance(part, Integral) else part for part in key)  # numpy's 0 is 0
-    digest = hashlib.sha256(repr(plain).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return int.from_bytes(hashlib.sha256(repr(plain).encode()).digest()[:8], "little") >> 1
+
+
+@contextlib.contextmanager
+def drawing_from(*key) -> Iterator[None]:
+    """Inside, torch's own stream depends on `key` alone, for what draws there: networks that are not ours, Dropout. Outside all goes on."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(_number(key))
+        yield
 
 
 def initialise(module: nn.Module, *key) -> None:

@@ -7,12 +7,12 @@ class Widened(nn.Module):
     """`widened(x) == scaler * branch1(x) + branch2(x)`; branch2 is the conv, its BN and its activation, which stood in the network before.
 
     It stands in the conv's place. `places` are the modules that stand in the places of the others meanwhile and change nothing: the BN's
-    and, where the activation could be moved, the activation's. They are in a tuple, so that they are no parts of this one. Where it could
+    and, where the activation could be moved, the activation's. They are in a list, so that they are no parts of this one. Where it could
     not, since the network calls one ReLU in many places, or a function, that ReLU stays: a sum that is not below 0 passes it as it is.
     Source: the article, "Further evolution: the scaler branch".
     """
 
-    def __init__(self, branch1: nn.Sequential, branch2: nn.Sequential, places: tuple[nn.Module, ...], scaler: float = 1.0):
+    def __init__(self, branch1: nn.Sequential, branch2: nn.Sequential, places: list[nn.Module], scaler: float = 1.0):
         super().__init__()
         self.scaler = scaler
         self.branch1, self.branch2 = branch1, branch2

@@ -22,6 +22,7 @@ from reducenet.learn import evaluate
 from reducenet.learn.measure import Count
 from reducenet.learn.train import DivergedError, Fitted, fit
 from reducenet.nets.activation import slide
+from reducenet.nets.seeding import drawing_from
 from reducenet.words import MoveError, Word, find, function, others, perform, split, words
 
 
@@ -86,7 +87,8 @@ def play(sentence: list, bench: Bench | None = None, *, net: nn.Module | None = 
 def _build(played: Played, word: Word, given: dict, bench: Bench | None, seed: int, nth_fit: int) -> None:
     if bench is not None:
         given = {**given, "num_classes": len(bench.data.classes), "in_channels": bench.data.in_channels}
-    played.net = perform(None, {word.name: given}, seed)
+    with drawing_from(seed, word.name):  # one's own network may draw its start from torch's stream
+        played.net = perform(None, {word.name: given}, seed)
     played.sentence.append({word.name: given})
 
 
@@ -145,7 +147,8 @@ def fit_alone(played: Played, given: dict, bench: Bench, seed: int, nth_fit: int
     """The fit that `given` asks for."""
     options = fit_options(played, given, bench)
     try:
-        found = fit(played.net, bench.data, **options, seed=seed, nth_fit=nth_fit, device=bench.device, progress=bench.progress)
+        with drawing_from(seed, "fit", nth_fit):  # Dropout does
+            found = fit(played.net, bench.data, **options, seed=seed, nth_fit=nth_fit, device=bench.device, progress=bench.progress)
     except DivergedError as error:
         found = error
     fitted(played, given, found)
