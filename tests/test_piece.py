@@ -342,3 +342,18 @@ def test_arms_are_timed_in_turns_as_they_are_deployed(bench, monkeypatch):
     result = bench.store.result("timed")
     assert (result["kind"], result["latency"], result["threads"]) == ("timed", found, 2)
     assert torch.get_num_threads() == 2
+
+
+def test_arms_that_are_deployed_alike_are_timed_as_one(bench, monkeypatch):
+    bench.play("plain", [PLAIN])
+    bench.play("other", [PLAIN], seed=1)
+    bench.play("dropped", [TEACHER, "drop_branch"])
+    bench.play("wide", [TEACHER])
+    bench.play("narrow", [{"build": {"block": "plain", "width": 5}}])
+    asked = []
+    monkeypatch.setattr(timing, "latency", lambda net, *how, seconds: asked.append(net) or {"median": float(parameters(net))})
+    arms = {name: f"{name}-net" for name in ("plain", "other", "dropped", "wide", "narrow")}
+    where = dict(data="synthetic", store=str(bench.store.folder), out=str(bench.store.begin("timed")), key="timed", threads=1)
+    found = timing.time_arms(arms, **where)
+    assert len(asked) == 3 * 2 * 5
+    assert found == {name: dict.fromkeys(("1", "64"), float(parameters(fuse(bench.net(name).eval())))) for name in arms}

@@ -1,4 +1,6 @@
-"""Where a network trains, and in which memory layout."""
+"""Where a network trains, in which memory layout, and in which precision."""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -19,3 +21,12 @@ def memory_layout(net: nn.Module, device: torch.device) -> torch.memory_format:
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     narrow = any(m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 8 for m in convs)
     return torch.contiguous_format if narrow and device.type == "cpu" else torch.channels_last
+
+
+def precision(device: torch.device) -> tuple[Callable, torch.amp.GradScaler]:
+    """What a step computes in: a context for the pass forward, and what scales the loss. On CUDA bfloat16, or float16 with scaled gradients
+    where it knows no bfloat16; elsewhere float32, and nothing is scaled."""
+    cuda = device.type == "cuda"
+    half = torch.bfloat16 if cuda and torch.cuda.is_bf16_supported() else torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=cuda and half is torch.float16)
+    return lambda: torch.autocast(device.type, half, enabled=cuda), scaler

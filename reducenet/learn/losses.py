@@ -110,7 +110,19 @@ def features(teacher: Arm, feature_weight: Above0 = 1.0):
     At zero distance, a student with the teacher's classifier gives the teacher's logits exactly.
     Source: the article, "ReduceNet's training", last paragraph; FitNets; SimKD.
     """
-    return _beside_labels(teacher, feature_weight, lambda student, target: _mse(student.features, target.features))
+    fixed = _with_maps(teacher)
+
+    def pooled(x: Tensor) -> Tensor:
+        return Seen(fixed.to(x.device), x).features
+
+    def objective(net: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        student = Seen(net, x).features
+        logits = net.classifier(student)
+        with torch.no_grad():
+            target = teacher.ask("features", x, pooled) if isinstance(teacher, Answers) else pooled(x)
+        return F.cross_entropy(logits, y) + feature_weight * _mse(student, target), logits
+
+    return objective
 
 
 @loss("hints")

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from reducenet.data.tensors import Data, batches
-from reducenet.learn.device import device_for, memory_layout
+from reducenet.learn.device import device_for, memory_layout, precision
 from reducenet.learn.evaluate import accuracy
-from reducenet.learn.train import SCHEDULES, DivergedError, Fitted, _check_fits, named_loss
+from reducenet.learn.train import SCHEDULES, DivergedError, Fitted, check_fits, named_loss
 from reducenet.moves.stack import Stacked, stack, unstack
 from reducenet.nets.activation import slide as sliding
 from reducenet.words import MoveError
@@ -57,20 +57,19 @@ def fit_replicates(
     """What `fit` gives for each of the networks with its seed; a `DivergedError` in the place of one whose loss is no longer finite.
 
     The parameters are those of `fit`. `loss` is the name of one whose `own` parameters may be given one a replicate, as a tuple
-    (`teacher=(one, two)`), or a function for each. Float32 on every device.
-    `seconds` in the rows are a replicate's share of the time.
+    (`teacher=(one, two)`), or a function for each. `seconds` in the rows are a replicate's share of the time.
     Raises `MoveError` for networks that cannot be stacked, for a loss that reads more than logits, and where nothing is left to train.
     """
     if len(nets) != len(seeds):
         raise MoveError(f"fit_replicates: {len(nets)} networks and {len(seeds)} seeds; each network has its own")
     for net in nets:
-        _check_fits(net, data)
+        check_fits(net, data)
     objectives = [_objective(loss, s, seed, own) for s, seed in enumerate(seeds)] if isinstance(loss, str) else list(loss)
     hooks = [sliding(slide, slide_until)] if slide else []
     place = device_for(device)
     layout = memory_layout(nets[0], place)
     stacked, data = stack(list(nets)).to(place, memory_format=layout).train(), data.to(place)
-    optimiser = _optimiser(stacked, lr, momentum, weight_decay)
+    optimiser, (mixed, scaler) = _optimiser(stacked, lr, momentum, weight_decay), precision(place)
     count, rows = len(data.train.labels), [[] for _ in nets]
     diverged: dict[int, DivergedError] = {}
     steps, step = epochs * math.ceil(count / batch), 0
@@ -84,7 +83,7 @@ def fit_replicates(
                     hook(stacked, done if steps > 1 else 1.0)
                 for group in optimiser.param_groups:
                     group["lr"] = lr * SCHEDULES[schedule](done)
-                totals += _step(stacked, objectives, optimiser, views)
+                totals += _step(stacked, objectives, optimiser, views, mixed, scaler)
                 step += 1
                 bar.update()
             seconds = (time.perf_counter() - start) / len(nets)
@@ -113,15 +112,18 @@ def _optimiser(stacked: Stacked, lr: float, momentum: float, weight_decay: float
     return torch.optim.SGD(trainable, lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
 
 
-def _step(stacked: Stacked, objectives: list[Callable], optimiser, views) -> Tensor:
+def _step(stacked: Stacked, objectives: list[Callable], optimiser, views, mixed, scaler) -> Tensor:
     """One step of all. For each replicate its summed loss and its correct answers, [S, 2]."""
     images, labels = zip(*views, strict=True)
     x = torch.stack(images)  # [S, N, C, H, W]
-    logits = stacked(x)
-    found = [objective(_Known(own), image, y) for objective, own, image, y in zip(objectives, logits, images, labels, strict=True)]
+    with mixed():
+        logits = stacked(x)
+        found = [objective(_Known(own), image, y) for objective, own, image, y in zip(objectives, logits, images, labels, strict=True)]
+        total = sum(value for value, _ in found)
     optimiser.zero_grad(set_to_none=True)
-    sum(value for value, _ in found).backward()
-    optimiser.step()
+    scaler.scale(total).backward()
+    scaler.step(optimiser)
+    scaler.update()
     with torch.no_grad():
         hits = [(own.argmax(1) == y).sum() for own, y in zip(logits, labels, strict=True)]
         sums = [value.detach().float() * len(y) for (value, _), y in zip(found, labels, strict=True)]

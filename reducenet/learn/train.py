@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from tqdm.auto import tqdm
 
 from reducenet.data.tensors import Data, batches
-from reducenet.learn.device import device_for, memory_layout
+from reducenet.learn.device import device_for, memory_layout, precision
 from reducenet.learn.evaluate import accuracy, in_eval
 from reducenet.moves.surgery import copied
 from reducenet.nets.activation import slide as sliding
@@ -54,7 +54,7 @@ def named_loss(name: str, seed: int = 0, **own) -> Callable:
 
 
 @torch.no_grad()
-def _check_fits(net: nn.Module, data: Data) -> None:
+def check_fits(net: nn.Module, data: Data) -> None:
     """`MoveError` unless the network takes these images and has an output for each class."""
     one = data.normalise(data.train.images[:1])
     try:
@@ -120,7 +120,7 @@ def fit(
     if callable(loss) and own:
         raise MoveError(f"fit: nothing reads {next(iter(own))!r} here, the loss is a function already; leave it out")
     objective = loss if callable(loss) else named_loss(loss, seed, **own)
-    _check_fits(net, data)
+    check_fits(net, data)
     hooks = [*hooks, *([sliding(slide, slide_until)] if slide else [])]
     place, home = device_for(device), next(net.parameters()).device
     layout = memory_layout(net, place)
@@ -130,8 +130,7 @@ def fit(
     if not trainable:
         raise MoveError("fit: every parameter is frozen; attach a side branch or freeze less")
     optimiser = torch.optim.SGD([g for g in groups if g["params"]], lr, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
-    half = torch.bfloat16 if place.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    grad_scaler = torch.amp.GradScaler(place.type, enabled=place.type == "cuda" and half is torch.float16)
+    mixed, scaler = precision(place)
     count = len(data.train.labels)
     steps = epochs * math.ceil(count / batch)
     step, rows = 0, []
@@ -147,12 +146,12 @@ def fit(
                 for group in optimiser.param_groups:
                     group["lr"] = lr * SCHEDULES[schedule](done)
                 x = x.to(memory_format=layout)
-                with torch.autocast(place.type, half, enabled=place.type == "cuda"):
+                with mixed():
                     value, logits = objective(net, x, y)
                 optimiser.zero_grad(set_to_none=True)
-                grad_scaler.scale(value).backward()
-                grad_scaler.step(optimiser)
-                grad_scaler.update()
+                scaler.scale(value).backward()
+                scaler.step(optimiser)
+                scaler.update()
                 total += torch.stack((value.detach().float() * len(y), (logits.detach().argmax(1) == y).sum()))
                 step += 1
                 bar.update()

@@ -175,7 +175,8 @@ def _from_store(folder: Path, changed: set[str]) -> Iterator[tuple[Run, bool]]:
 
 
 def _price(folder: Path, trouble: set[str]) -> Iterator[str]:
-    """What it costs to train again what uses these words, study by study."""
+    """What it costs to train again what uses these words, study by study; or to measure it again, where nothing else is to blame."""
+    what = "measured" if trouble == {"measure"} else "trained"
     store = Store(folder / "store")
     for made in _studies(folder):
         stale = [run for run in made.runs.values() if trouble & set(lock.SHARED_PARTS) - {"together"} or _used(run) & trouble]
@@ -183,7 +184,7 @@ def _price(folder: Path, trouble: set[str]) -> Iterator[str]:
         seconds = [store.result(key)["cost"]["seconds"] for key in after if store.entry(key).exists()]
         if after:
             known = f", {sum(seconds) / 60:.0f} minutes of a core for {len(seconds)} of them" if seconds else ""
-            yield f"{made.name}: {len(after)} of {len(made.runs)} runs would be trained again{known}"
+            yield f"{made.name}: {len(after)} of {len(made.runs)} runs would be {what} again{known}"
 
 
 def _write(known: dict, every: dict[str, Word], raised: set[str], proofs: dict, where: str, runs: dict[str, Run]) -> None:
