@@ -167,12 +167,13 @@ def _tune(options) -> int:
     choices, trouble = tune(path, store, options.device, options.workers, options.serial, **instead)
     for state in trouble:
         print(f"{state['name']}: {state['error']}")
+    if trouble:
+        print(f"{path.stem}: {len(trouble)} runs failed or were blocked; nothing is chosen, the same command goes on from there")
+        return 1
     for arm, choice in choices.items():
         print(f"{arm}: lr {choice.lr:g} of {', '.join(f'{variant.lr:g}' for variant in choice.tried)}")
-    print(
-        f"{path.stem}: {len(trouble)} runs failed or were blocked, nothing is written" if trouble else f"the choices are in {file_of(path)}"
-    )
-    return int(bool(trouble))
+    print(f"{path.stem}: the choices are in {file_of(path)}")
+    return 0
 
 
 def _run(options) -> int:

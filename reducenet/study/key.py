@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from reducenet.data import sources
-from reducenet.study.read import Study, StudyError, with_rate
+from reducenet.study.read import Study, StudyError
+from reducenet.study.tuning.choices import with_rate
 from reducenet.words import arms_named, lock, said
 from reducenet.words.meaning import meaning
 

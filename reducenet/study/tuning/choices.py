@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from reducenet.store import whole
 from reducenet.words import Above0, Count, Positive, Share, Strict, complaint
@@ -31,6 +31,13 @@ class Grid(Strict):
     """The learning rates that are tried."""
 
     lr: Annotated[list[Above0], Field(min_length=2), AfterValidator(_ascending)]
+
+
+# What an arm says: its own grid, or false. The tags are pydantic's own words, which `complaint` keeps from the reader.
+OwnGrid = Annotated[
+    Annotated[bool, Tag("bool")] | Annotated[Grid, Tag("dict")],
+    Discriminator(lambda given: "dict" if isinstance(given, dict | Grid) else "bool"),
+]
 
 
 class Tuning(Grid):
@@ -96,6 +103,12 @@ def beyond(tried: list[Variant]) -> float | None:
 def _round(rate: float) -> float:
     """Without the last digits of a product: 0.3 * 3 is 0.9."""
     return float(f"{rate:.6g}")
+
+
+def with_rate(chain: list[dict], lr: float) -> list[dict]:
+    """The chain, its last fit with this learning rate."""
+    last = max(i for i, move in enumerate(chain) if "fit" in move)
+    return [*chain[:last], {"fit": chain[last]["fit"] | {"lr": lr}}, *chain[last + 1 :]]
 
 
 def file_of(study: Path) -> Path:

@@ -10,10 +10,10 @@ from reducenet.store import Store
 from reducenet.study import key as keys
 from reducenet.study import preview
 from reducenet.study.plan import Plan, planned, words_used
-from reducenet.study.read import Study, StudyError, read, with_rate
+from reducenet.study.read import Study, StudyError, read
 from reducenet.study.run.drive import drive
 from reducenet.study.together import many
-from reducenet.study.tuning.choices import WIDER, Choice, Variant, best, beyond, write_choices
+from reducenet.study.tuning.choices import WIDER, Choice, Variant, best, beyond, with_rate, write_choices
 from reducenet.words import arms_named, lock
 
 BUDGET = ("cost_of",)  # what sets a budget is no cost of the arm that has it
@@ -39,8 +39,8 @@ def tune(path: Path, store: Store, device: str | None = None, workers: int | Non
             continue
         made = _variants(path, study, {arm: rates[arm] for arm in ready}, device)
         states = drive(made, store, workers, serial, only=[run.name for run in made.runs.values()])
-        if trouble := [state for state in states.values() if state["state"] in ("failed", "blocked")]:
-            return choices, trouble
+        if any(state["state"] == "failed" for state in states.values()):
+            return choices, [state for state in states.values() if state["state"] in ("failed", "blocked")]
         for arm in ready:
             tried = [_variant(made, store, study, arm, rate) for rate in rates[arm]]
             wider = beyond(tried)
@@ -73,16 +73,15 @@ def _check(path: Path, study: Study, store: Store, device: str | None) -> None:
 def _variants(path: Path, study: Study, rates: dict[str, list[float]], device: str | None, beside: tuple[str, ...] = ()) -> Plan:
     """Every rate of these arms as an arm of its own, "plain:0.1", with the arms that they name, and those `beside`; on the seeds to choose
     with, as many trained together as in the study itself."""
-    chains = {_name(arm, rate): with_rate(study.chains[arm], rate) for arm, tried in rates.items() for rate in tried}
-    chains |= {arm: study.chains[arm] for arm in beside}
-    todo = list(chains.values())
+    own = {_name(arm, rate): with_rate(study.chains[arm], rate) for arm, tried in rates.items() for rate in tried}
+    named, todo = {arm: study.chains[arm] for arm in beside}, list(own.values())
     for chain in todo:
-        named = {other: study.chains[other] for move in chain for _, other in arms_named(move) if other not in chains}
-        chains |= named
-        todo += named.values()
+        new = {other: study.chains[other] for move in chain for _, other in arms_named(move) if other not in named}
+        named |= new
+        todo += new.values()
     size = many(study, keys.device(device or study.device))
-    own = dict(title=f"learning rates for: {study.title}", seeds=study.tune.seeds, first_seed=study.tune.first_seed, together=size)
-    return planned(path, study.of(chains, **own), device)
+    said = dict(title=f"learning rates for: {study.title}", seeds=study.tune.seeds, first_seed=study.tune.first_seed, together=size)
+    return planned(path, study.of(named | own, **said), device)
 
 
 def _name(arm: str, rate: float) -> str:
@@ -91,7 +90,7 @@ def _name(arm: str, rate: float) -> str:
 
 
 def _variant(made: Plan, store: Store, study: Study, arm: str, rate: float) -> Variant:
-    """What became of one rate on the validation images."""
+    """What became of one rate on the validation images; a seed whose budget nobody could set, since that diverged, has no number either."""
     results = {str(seed): store.result(made.ends[_name(arm, rate), seed]) for seed in study.tune.replicates}
     found = {seed: result["metrics"]["val_accuracy"] if result and result["status"] == "ok" else None for seed, result in results.items()}
     return Variant(lr=rate, accuracy=found)
