@@ -16,11 +16,12 @@ from math import gcd, prod
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from reducenet.algebra.exact import NotExact, add, bn_as_conv, check_pair, fold_bn, identity_conv, merge, ring
-from reducenet.algebra.plain import CONVS, is_batch_norm
+from reducenet.algebra.plain import CONVS, is_batch_norm, more
 from reducenet.deploy.graph import full, is_layer
 from reducenet.deploy.norms import batch_norm, batch_norm_2d, drop_check, leave_unsaid
 from reducenet.deploy.proof import made_up, prove
@@ -158,13 +159,16 @@ def fold_after(net: Rewriting, node: fx.Node) -> bool:
 
 def _before(net: Rewriting, node: fx.Node | None) -> str:
     """What stands before a BatchNorm and is no layer that it could be folded into."""
-    module = node and net.called(node)
-    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+    module = net.root.get_submodule(node.target) if node and node.op == "call_module" else None
+    if isinstance(module, nn.Linear | _ConvNd):
+        what = f"{net.name(node)}, a {type(module).__name__},"
+        if more(module):
+            return f"{what} has {more(module)}"
         if len(node.users) > 1:
-            return f"{net.name(node)} before it is read by others too"
+            return f"{what} is read by others too"
         if type(module) in (nn.Linear, *CONVS):
-            return f"{net.name(node)} before it is called more than once, or its weights are read elsewhere"
-    what = type(module).__name__ if module else getattr(node and node.target, "__name__", str(node and node.target))
+            return f"{what} is called more than once, or its weights are read elsewhere"
+    what = f"a {type(module).__name__}" if module else getattr(node and node.target, "__name__", str(node and node.target))
     return f"a conv or Linear has to stand right before it, not {what} (pre-activation, a sum, an input)"
 
 

@@ -72,6 +72,7 @@ class Tracer(fx.Tracer):
             for module, name in self.submodule_paths.items() for key, value in vars(module).items() if isinstance(value, torch.Tensor)
         }  # fmt: skip
         self.nodes: dict[str, fx.Node] = {}
+        self.open: set[nn.Module] = set()  # modules that were found to be no leaves
         function, args = self.create_args_for_root(type(root).forward, True, concrete_args)
         with self._watched(), torch.enable_grad():
             self.modes = _modes()
@@ -133,6 +134,7 @@ class Tracer(fx.Tracer):
         small = not any(module.children()) or isinstance(module, _BatchNorm)
         last, stack, calls = self._last(), self.module_stack.copy(), dict(self.num_calls)
         kept, state = (_attributes(module), _state(module)) if small else ({}, {})
+        self.open.add(module)
         if isinstance(module, _BatchNorm):  # a class of somebody else's that goes on to torch's forward: what it asks for is not known yet
             vars(module)["_check_input_dim"] = lambda x: None
         try:
@@ -149,7 +151,7 @@ class Tracer(fx.Tracer):
         return self.create_proxy("call_module", self.submodule_paths[module], args, kwargs)
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return is_layer(module) or bool(more(module))
+        return module not in self.open and (is_layer(module) or bool(more(module)))
 
     def create_node(self, kind, target, args, kwargs, name=None, type_expr=None) -> fx.Node:
         if kind != "placeholder" and hasattr(self, "modes") and _modes() != self.modes:

@@ -3,7 +3,8 @@
 import copy
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
-from types import FunctionType, UnionType
+from functools import partial
+from types import FunctionType, MethodType, UnionType
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -20,30 +21,38 @@ def copied(net: nn.Module) -> nn.Module:
     Values that a forward pass left behind on a module are copied without what they were computed from. `MoveError` where Python would make
     a copy that still calls the original, as of a function kept on a module that holds the module itself, or can make none.
     """
-    parts, memo = set(net.modules()), {}
+    parts, memo = {id(part) for part in (*net.modules(), *net.parameters(), *net.buffers())}, {}
     for name, module in net.named_modules():
         for key, kept in vars(module).items():
-            for value in tree_leaves(kept) if key not in ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks") else ():
+            for value in tree_leaves(kept) if key not in ("_parameters", "_modules") else ():
                 if isinstance(value, Tensor) and value.grad_fn is not None:
                     memo[id(value)] = value.detach().clone()
-                if any(isinstance(held, nn.Module) and held in parts for held in _held(value)):
-                    where = f"{name or 'the network'} ({type(module).__name__})"
-                    raise MoveError(
-                        f"{where}: `{key}` is a function that holds the network, and a copy's would call the original; make it a method"
-                    )
+                if any(id(held) in parts for held in _held(value)):
+                    where = f"{name or 'the network'} ({type(module).__name__}): a function in `{key.strip('_')}`"
+                    raise MoveError(f"{where} holds a part of the network, and a copy's would call the original; make it a method")
     try:
         return copy.deepcopy(net, memo)
     except (TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise MoveError(f"the network ({type(net).__name__}) cannot be copied: {' '.join(str(error).split())[:200]}") from error
 
 
-def _held(value, seen: frozenset = frozenset()) -> Iterator:
-    """What a function closes over or has for a default, and what functions in there do."""
-    if isinstance(value, FunctionType) and id(value) not in seen:
+def _held(value, closed: bool = False, seen: frozenset = frozenset()) -> Iterator:
+    """What a copy of this function would share with it: what it closes over or has for a default, and so on inside. Python copies the owner
+    of a method and the arguments of a `partial`, unless they are `closed` over."""
+    if id(value) in seen:
+        return
+    seen |= {id(value)}
+    if closed:
+        yield value
+    if isinstance(value, FunctionType):
         inside = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         for held in tree_leaves([*inside, value.__defaults__, value.__kwdefaults__]):
-            yield held
-            yield from _held(held, seen | {id(value)})
+            yield from _held(held, True, seen)
+    elif isinstance(value, MethodType):
+        yield from _held(value.__self__, closed, seen) if closed else ()
+    elif isinstance(value, partial):
+        for held in (value.func, *value.args, *value.keywords.values()):
+            yield from _held(held, closed, seen)
 
 
 def _is_filled(cell) -> bool:
