@@ -1,5 +1,7 @@
 """`reducenet try`: a network and images of one's own, four arms, one command; and what a network that is not ours draws at random."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from studies import here, make
 
 from reducenet import drop_branch, fit, widen
 from reducenet.cli import main
-from reducenet.data.tensors import load
+from reducenet.data.tensors import about, load
 from reducenet.nets.seeding import drawing_from
 from reducenet.play import checkpoint
 from reducenet.play.play import Bench, play
@@ -93,6 +95,13 @@ def test_one_command_gives_the_report_of_four_arms(place, quick, capsys):
     assert kept["dropped"]["network"] == checkpoint.digest(dropped)
     page = (place / "mine-tried" / "report" / "report.md").read_text()
     assert str(place) not in page
+    assert "There: 86 images to train on, 10 for validation, 24 for testing (20% of each class" in page
+    assert f"mean {data.mean.item():.3f} and deviation {data.std.item():.3f} of the training images" in page
+    assert "in 2 classes" in page
+    assert "    reducenet run mine-tried/mine.toml --words nets.py\n" in page
+    told = (place / "mine-tried" / "report" / "runs" / "dropped.s0.html").read_text()
+    assert "reducenet run mine-tried/mine.toml --words nets.py --only dropped/s0" in told
+    assert json.loads((place / "mine-tried" / "report" / "images.json").read_text()) == about(data)
     assert main(TRY) == 0  # all is in the store
     assert "0 left" not in capsys.readouterr().out
     assert main([*TRY, "--at", "0"]) == 2

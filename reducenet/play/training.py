@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from reducenet.data.tensors import Data, Split
+from reducenet.data.tensors import Data, Split, about
 from reducenet.learn import evaluate, measure
 from reducenet.learn.answers import Answers
 from reducenet.learn.train import named_loss
@@ -109,7 +109,7 @@ def _keep(kept: Store, images: Data, member: Member, moves: list[dict], nth_fit:
     folder = kept.begin(member.trained)
     result = {"kind": "trained", "key": member.trained, "status": "diverged" if played.diverged else "ok", "seed": member.seed,
               "nth_fit": nth_fit, "moves": moves, "sentence": played.sentence, "after": member.after, "teacher": member.teacher,
-              "move_error": played.move_error, **said,
+              "move_error": played.move_error, "data": about(images), **said,
               "cost": {"epochs": played.epochs, "searched_macs": played.searched_macs, "train_seconds": played.seconds},
               "network": None, "val_accuracy": None, "environment": environment(device)}  # fmt: skip
     if not played.diverged:

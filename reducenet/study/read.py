@@ -3,6 +3,7 @@
 `read(path)` gives a validated `Study` whose chains are whole, or a one-line `StudyError` that names the file, the key and what is allowed.
 """
 
+import os
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -11,8 +12,23 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from reducenet.data.sources import located
-from reducenet.study.tuning.choices import Choice, Grid, Tuning, read_choices
-from reducenet.words import Above0, Count, MoveError, Positive, Strict, arms_named, complaint, find, place, split, unknown, whole, words
+from reducenet.study.tuning.choices import Choice, Grid, OwnGrid, Tuning, read_choices, with_rate
+from reducenet.words import (
+    Above0,
+    Count,
+    MoveError,
+    Positive,
+    Strict,
+    arms_named,
+    complaint,
+    find,
+    place,
+    split,
+    unknown,
+    used,
+    whole,
+    words,
+)
 
 TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
 
@@ -31,7 +47,7 @@ class Arm(Strict):
     label: str = ""
     after: str | None = None
     chain: list[str | dict]
-    tune: bool | Grid = True
+    tune: OwnGrid = True
 
     @property
     def last_fit(self) -> int | None:
@@ -73,7 +89,7 @@ class Study(Strict):
     arms: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], Arm] = Field(min_length=1)
     _chains: dict[str, list[dict]] = PrivateAttr(default_factory=dict)
     _choices: dict[str, Choice] = PrivateAttr(default_factory=dict)
-    _folder: Path = PrivateAttr(default=Path())
+    _file: Path = PrivateAttr(default=Path())
 
     @property
     def chains(self) -> dict[str, list[dict]]:
@@ -116,7 +132,16 @@ class Study(Strict):
     @property
     def images(self) -> str:
         """`data`, as it is said anywhere: one's own lie where the study file says, seen from there."""
-        return located(self.data, self._folder)
+        return located(self.data, self._file.parent)
+
+    @property
+    def command(self) -> str:
+        """The study, as `reducenet run` is told of it: its name where it lies in ablations/; else, seen from the folder that its own is in,
+        its file and that of every word that is not the package's."""
+        folder, every = self._file.absolute().parent, [word for chain in self.chains.values() for move in chain for word in used(move)]
+        own = {word.home for word in [find("dataset", self.data), *every] if Path(word.home).is_absolute()}
+        name = self._file.stem if folder.name == "ablations" else f"{folder.name}/{self._file.name}"
+        return " ".join([name, *(f"--words {os.path.relpath(home, folder.parent)}" for home in sorted(own))])
 
     @property
     def defaults(self) -> dict[str, dict]:
@@ -146,7 +171,7 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
         raise StudyError(f"{path}: {_first(error)}") from None
     made = _made(study, path)
     try:
-        study._folder = path.parent
+        study._file = path
         study = study.chosen(made)
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:
@@ -173,12 +198,6 @@ def _whole(study: Study, name: str, seen: list[str]) -> list[dict]:
     if [i for i, move in enumerate(chain) if next(iter(move)) in starts] != [0]:
         raise StudyError(f'arms.{name}.chain: a chain has one {" or ".join(starts)}, at its start (or names its start with after = "ARM")')
     return chain
-
-
-def with_rate(chain: list[dict], lr: float) -> list[dict]:
-    """The chain, its last fit with this learning rate."""
-    last = max(i for i, move in enumerate(chain) if "fit" in move)
-    return [*chain[:last], {"fit": chain[last]["fit"] | {"lr": lr}}, *chain[last + 1 :]]
 
 
 def _made(study: Study, path: Path) -> dict[str, Choice]:
@@ -252,6 +271,7 @@ def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     if first["type"] == "extra_forbidden":
         where = first["loc"][:-1]
-        model: type[BaseModel] = {"arms": Arm, "compare": Compare}.get(str(where[0]) if where else "", Study)
+        models = {"arms": Arm, "compare": Compare, "tune": Tuning}
+        model: type[BaseModel] = Grid if "tune" in where[1:] else models.get(str(where[0]) if where else "", Study)
         return f"{unknown('key', str(first['loc'][-1]), model.model_fields)}" + (f" (in {place(first)})" if where else "")
     return complaint(error)

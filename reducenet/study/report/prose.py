@@ -3,10 +3,12 @@
 Everything here is Markdown: names that people wrote have passed `text.inline` or `text.code`. Figures take the bare `labels`.
 """
 
+from functools import cached_property
+
 import pandas as pd
 
 from reducenet.study.read import Study
-from reducenet.study.report.images import on_images
+from reducenet.study.report.images import OnImages, on_images
 from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, Contrast, Reading, compare, t_interval
 from reducenet.study.report.text import code, flat, inline
 from reducenet.words import caption
@@ -30,8 +32,12 @@ class Report:
         if not self.values[self.baseline].notna().any():
             raise ValueError(f"{self.name}: nothing to report yet, the baseline arm {self.baseline!r} has no finished run")
         self.contrasts = compare(self.values, self.baseline, self.margin, study.compare.also)
-        self.images = {(c.arm, c.against): on_images(rows, c.arm, c.against) for c in self.contrasts}
         self.ledger = self.ok.groupby("arm").ledger_macs.mean()
+
+    @cached_property
+    def images(self) -> dict[tuple[str, str], OnImages | None]:
+        """What the test images say of every comparison."""
+        return {(c.arm, c.against): on_images(self.rows, c.arm, c.against) for c in self.contrasts}
 
     @property
     def absent(self) -> dict[str, str]:
@@ -68,8 +74,20 @@ class Report:
         where = inline(self.study.data)
         if self.study.compare.on == "test":
             where += f", {int(self.ok.test_images.iloc[0]):,} test images"
-        return (f"{len(self.labels)} arms, {self.seeds} each, on {where}. A seed replicates the whole chain, teacher and student; "
-                "arms of one seed see the same images in the same order, so differences are paired.")  # fmt: skip
+        return (f"{len(self.labels)} arms, {self.seeds} each, on {where}. {self.found}A seed replicates the whole chain, "
+                "teacher and student; arms of one seed see the same images in the same order, so differences are paired.")  # fmt: skip
+
+    @property
+    def found(self) -> str:
+        """What was found in images of one's own; nothing of others."""
+        about = self.rows.attrs.get("images")
+        if not about:
+            return ""
+        counts, sizes = about["images"], "x".join(map(str, about["shape"]))
+        mean, std = (", ".join(f"{value:.3f}" for value in about[name]) for name in ("mean", "std"))
+        return (f"There: {counts['train']:,} images to train on, {counts['val']:,} for validation, {counts['test']:,} for testing "
+                f"({inline(about['split'])}), of {sizes} (C, H, W), in {len(about['classes'])} classes; mean {mean} and deviation {std} of "
+                "the training images, where white is 1. ")  # fmt: skip
 
     def machine(self) -> str:
         columns = ["processor", "instructions", "device", "threads", "torch", "python"]
@@ -94,8 +112,8 @@ class Report:
         """How a reading comes about."""
         said = (
             f"Difference of the same seed with its 95 % paired t interval, from {RESULT} seeds on; p adjusted by Holm over all "
-            f"{len(self.contrasts)} comparisons. It is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two one-sided tests find "
-            f"it within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} paired seeds. Beside it, "
+            f"{len(self.contrasts)} comparisons. It is *higher* or *lower* where p < {LEVEL:g}, *equivalent* where two one-sided tests "
+            f"find it within ±{self.margin:g} points, *undecided* otherwise, *no result* with fewer than {RESULT} paired seeds. Beside it, "
             "deciding nothing: the exact sign-flip p of the pair alone"
         )
         if not self.sees_images:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reducenet.data.sources import is_own
 from reducenet.store import Store
 from reducenet.study import key as keys
 from reducenet.study.plan import Plan
@@ -26,7 +27,7 @@ from reducenet.study.report.images import ANSWERS
 from reducenet.study.report.page import render
 from reducenet.study.report.prose import Report
 from reducenet.study.report.rows import answers, collect
-from reducenet.study.report.tables import RESULTS, TIMINGS, filled, read_rows, to_csv
+from reducenet.study.report.tables import IMAGES, RESULTS, TIMINGS, filled, read_rows, to_csv
 from reducenet.words.meaning import meaning
 
 PACKAGE = Path(__file__).parents[2]
@@ -50,13 +51,20 @@ def write(plan: Plan, store: Store, out: Path, force: bool = False, timings: boo
                          f"`reducenet run {plan.name}` first")  # fmt: skip
     results = to_csv(rows)
     tables = {RESULTS: results.encode(), TIMINGS: _timings(out, results, to_csv(took), timings).encode(),
-              ANSWERS: saved(answers(plan, store, rows))}  # fmt: skip
+              ANSWERS: saved(answers(plan, store, rows)), **of_ones_own(plan, store)}  # fmt: skip
     key = freshness(plan, tables)
     fresh = force or not _is_current(out, key, tables)
     if fresh:
         names = {name for row in rows if row.run for name in (row.run, *row.needs.split())}
         _make(plan, store, tables, names, key, out)
     return out / "index.html", fresh
+
+
+def of_ones_own(plan: Plan, store: Store) -> dict[str, bytes]:
+    """What was found in images of one's own, as a run recorded it; nothing where the images are everybody's."""
+    found = [store.result(run.trained) for run in plan.runs.values()] if is_own(plan.study.images) else []
+    known = next((result["data"] for result in found if result), None)
+    return {IMAGES: (json.dumps(known, indent=1, ensure_ascii=False) + "\n").encode()} if known else {}
 
 
 def saved(array: np.ndarray) -> bytes:

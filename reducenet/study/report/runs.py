@@ -87,7 +87,7 @@ def head(plan: Plan, run: Run, form: Form, names: set[str]) -> str:
     origins = "\n".join(lines) or "- starts afresh: it needs no other run"
     return (f"# {inline(title(plan, run))}\n\nOne run of the study [{inline(plan.study.title)}](../{form.report})"
             f"{''.join(f', the same for {inline(label)}' for label in also)}.\n\n{origins}\n\n"
-            f"Play it again, with all that it needs: `reducenet run {plan.name} --only {run.name}`")  # fmt: skip
+            f"Play it again, with all that it needs: `reducenet run {plan.study.command} --only {run.name}`")  # fmt: skip
 
 
 def _origins(plan: Plan, run: Run) -> dict[str, list[Run]]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from reducenet.study.report.images import read_answers
 from reducenet.study.report.rows import Row, Timing
 
 RESULTS, TIMINGS = "results.csv", "timings.csv"
+IMAGES = "images.json"  # of one's own: what there is to know of them
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -27,8 +29,12 @@ def to_csv(rows: Sequence[NamedTuple]) -> str:
 def read_rows(folder: Path) -> pd.DataFrame:
     """Both files of a report and its answers, a row an arm and seed; a `ValueError` that names the file and what is missing in it."""
     results, timings = _read(folder / RESULTS, Row), _read(folder / TIMINGS, Timing)
+    if (folder / IMAGES).is_file():
+        results.attrs["images"] = json.loads((folder / IMAGES).read_text(encoding="utf-8"))
     results["answers"] = pd.Series(read_answers(folder, len(results)), index=results.index, dtype=object)
-    return results.merge(timings, on=["arm", "seed"], how="left", validate="one_to_one")
+    merged = results.merge(timings, on=["arm", "seed"], how="left", validate="one_to_one")
+    merged.attrs = results.attrs
+    return merged
 
 
 def filled(text: str) -> set[tuple[str, str, str]]:
