@@ -6,7 +6,7 @@ import random
 
 import pytest
 from finished import Project
-from studies import ROOT, TINY, make
+from studies import ROOT, TINY, forget, make
 
 from reducenet.cli import main
 from reducenet.store import Store, write_result
@@ -448,6 +448,21 @@ def test_every_run_is_paid_for_once(tmp_path, monkeypatch):
     assert {name for name in again.played if "teacher" in name} == {"teacher/s100", "teacher/s101"}
 
 
+def test_what_an_arm_goes_on_from_may_have_its_budget_from_others(tmp_path, monkeypatch):
+    engine = Engine(monkeypatch)
+    more = '\n[arms.more]\nafter = "long"\nchain = ["fit"]\n\n[arms.best]\nchain = [{ best_of = { arm = "more", tickets = 2 } }, "fit"]\n'
+    file = make(tmp_path, TUNED + more)
+    choices, _ = tried(file)
+    assert list(choices) == ["teacher", "plain", "long", "lora", "more", "best"]
+    played = {name: sum(map(ord, name)) for name in engine.played}
+    assert choices["more"].train_macs == sum(cost for name, cost in played.items() if name.startswith("more:"))
+    assert tuning_macs(read(file), "more") == choices["more"].train_macs + choices["long"].train_macs
+    tickets = [name for name in played if "/s11" in name and not name.startswith(("teacher", "lora"))]  # no other choice has paid for these
+    assert len(tickets) == 4
+    assert choices["best"].train_macs == sum(cost for name, cost in played.items() if name in tickets or name.startswith("best:"))
+    assert set(plan(file, device="cpu").ends) >= {("best", 0), ("best", 1)}
+
+
 def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
     def share(arm, rate, seed):
         if arm == "lora":
@@ -488,3 +503,66 @@ def test_no_study_of_the_project_waits():
 def test_a_choice_is_its_own_proof():
     with pytest.raises(ValueError, match="lr 0.1 is not the best"):
         Choice(of="x", lr=0.1, train_macs=1, tried=[Variant(lr=lr, accuracy={"1": lr}) for lr in (0.1, 0.2)])
+
+
+# ---- as a user runs it
+
+
+@pytest.fixture
+def unlocked(tmp_path, monkeypatch):
+    """The engine runs while the source is being worked on."""
+    monkeypatch.setattr(lock, "FILE", tmp_path / "lock.json")
+    forget()
+    yield
+    forget()
+
+
+SMALL = """
+title = "small"
+data = "synthetic"
+seeds = 1
+together = 1
+build = { width = 4, stem_stride = 2 }
+fit = { epochs = 1 }
+tune = { lr = [0.05, 0.5], seeds = 1 }
+compare = { baseline = "plain" }
+
+[arms.plain]
+chain = [{ build = "plain" }, "fit"]
+
+[arms.teacher]
+chain = [{ build = { expansion = 2 } }, { fit = { lr = 0.3 } }]
+tune = false
+
+[arms.student]
+after = "teacher"
+chain = ["drop_branch", { fit = { loss = "kd", teacher = "teacher" } }, "fuse"]
+"""
+
+
+@pytest.mark.slow
+def test_run_tunes_plays_and_reports_by_real_kernels(tmp_path, unlocked, capsys):
+    file, store = make(tmp_path, SMALL, "small"), Store(tmp_path / "ablations" / "store")
+    assert main(["run", str(file), "--device", "cpu"]) == 0
+    choices, entries = read_choices(file), sorted(store.folder.iterdir())
+    assert set(choices) == {"plain", "student"}
+    measured = [(entry, json.loads((entry / "result.json").read_text())) for entry in entries if (entry / "run.ipynb").is_file()]
+    played = [(entry, result) for entry, result in measured if result["kind"] == "measured"]
+    for arm, length in (("plain", 2), ("student", 5)):
+        seen = {}
+        for entry, result in played:
+            fits = [move["fit"] for move in result["sentence"] if "fit" in move]
+            told = json.loads((entry / "run.ipynb").read_text())["metadata"]["papermill"]["parameters"]
+            if told["seed"] == 100 and len(result["sentence"]) == length and fits[-1]["lr"] != 0.3:  # which is the teacher's
+                seen[fits[-1]["lr"]] = result["metrics"]["val_accuracy"]
+        assert {variant.lr: variant.accuracy["100"] for variant in choices[arm].tried} == seen
+        assert choices[arm].lr == min(lr for lr in seen if seen[lr] == max(seen.values()))
+        assert read(file).chains[arm][-1 if arm == "plain" else -2]["fit"]["lr"] == choices[arm].lr
+    once = tuned_file(file).read_bytes()
+    tuned_file(file).unlink()
+    for command in ("tune", "run", "report"):
+        assert main([command, str(file), "--device", "cpu"]) == 0
+    assert tuned_file(file).read_bytes() == once
+    assert sorted(store.folder.iterdir()) == entries
+    assert (tmp_path / "build" / "reports" / "small" / "index.html").is_file()
+    assert "plain:0.05/s100 done" in capsys.readouterr().out

@@ -12,7 +12,6 @@ from reducenet.study import preview
 from reducenet.study.plan import Plan, planned, words_used
 from reducenet.study.read import Study, StudyError, read
 from reducenet.study.run.drive import drive
-from reducenet.study.together import many
 from reducenet.study.tuning.choices import WIDER, Choice, Variant, best, beyond, with_rate, write_choices
 from reducenet.words import arms_named, lock
 
@@ -72,15 +71,15 @@ def _check(path: Path, study: Study, store: Store, device: str | None) -> None:
 
 def _variants(path: Path, study: Study, rates: dict[str, list[float]], device: str | None, beside: tuple[str, ...] = ()) -> Plan:
     """Every rate of these arms as an arm of its own, "plain:0.1", with the arms that they name, and those `beside`; on the seeds to choose
-    with, as many trained together as in the study itself."""
+    with."""
     own = {_name(arm, rate): with_rate(study.chains[arm], rate) for arm, tried in rates.items() for rate in tried}
-    named, todo = {arm: study.chains[arm] for arm in beside}, list(own.values())
+    named = {arm: study.chains[arm] for arm in beside}
+    todo = [*own.values(), *named.values()]
     for chain in todo:
         new = {other: study.chains[other] for move in chain for _, other in arms_named(move) if other not in named}
         named |= new
         todo += new.values()
-    size = many(study, keys.device(device or study.device))
-    said = dict(title=f"learning rates for: {study.title}", seeds=study.tune.seeds, first_seed=study.tune.first_seed, together=size)
+    said = dict(title=f"learning rates for: {study.title}", seeds=study.tune.seeds, first_seed=study.tune.first_seed)
     return planned(path, study.of(named | own, **said), device)
 
 
