@@ -1,4 +1,4 @@
-"""Every network of `edges` gives the same function or a refusal, as docs/edges.md says; `fuse` disturbs nobody and finds its own mistakes."""
+"""Every network of `edges` gives the same function or a refusal, as docs/edges.md says; `fuse` disturbs nobody, and finds its mistakes."""
 
 import cProfile
 import pstats
@@ -14,8 +14,8 @@ from torch import fx, nn
 
 from reducenet import fuse, fuse_report
 from reducenet.algebra.exact import NotExact
+from reducenet.deploy import adding, folding, proof
 from reducenet.deploy import fuse as fusing
-from reducenet.deploy import proof
 from reducenet.deploy.fuse import fused
 from reducenet.nets.blocks import RepVGGLayer
 
@@ -87,7 +87,7 @@ def test_threads_that_fuse_at_once_do_not_meet():
 def test_a_mistake_of_our_own_is_found_and_its_place_named(how, monkeypatch):
     """Each wrong in one place: the second fold, the sum, or a layer that the graph leaves out, so that what is around it merges."""
     if how == "fold":
-        right, folds = fusing.fold_bn, []
+        right, folds = folding.fold_bn, []
 
         def wrong(conv, bn):
             folds.append(right(conv, bn))
@@ -95,14 +95,13 @@ def test_a_mistake_of_our_own_is_found_and_its_place_named(how, monkeypatch):
                 nn.init.zeros_(folds[-1].bias)
             return folds[-1]
 
-        monkeypatch.setattr(fusing, "fold_bn", wrong)
+        monkeypatch.setattr(folding, "fold_bn", wrong)
         net, where = nn.Sequential(block(), nn.ReLU(), conv_bn(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), nn.ReLU()), r"2\.0"
     elif how == "add":
-        monkeypatch.setattr(fusing, "add", lambda conv, other: conv)
+        monkeypatch.setattr(adding, "add", lambda conv, other: conv)
         net, where = nn.Sequential(RepVGGLayer(4, 4), nn.Conv2d(4, 4, 1)), r"0\.relu"
     else:
-        monkeypatch.setattr(fusing, "_is_new", lambda net, value: True)
-        monkeypatch.setattr(fusing, "_DropoutNd", nn.Sigmoid)
+        monkeypatch.setattr(folding, "_DropoutNd", nn.Sigmoid)
         net, where = nn.Sequential(block(), nn.Sigmoid(), nn.Conv2d(4, 4, 1)), r"0\.0"
     with pytest.raises(
         NotExact, match=rf"^fuse: on \[\d, 4, 8, 8\] it would differ by \S+, of outputs up to \S+, first at {where}; nothing"

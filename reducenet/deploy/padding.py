@@ -7,8 +7,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from reducenet.algebra import borders
 from reducenet.algebra.exact import NotExact, check_pair, ring
-from reducenet.deploy.fuse import BN2D, parts
-from reducenet.deploy.trace import Changes, Rewriting
+from reducenet.deploy.fuse import parts
+from reducenet.deploy.trace import BN2D, Changes, Rewriting
 from reducenet.moves.surgery import copied
 from reducenet.nets.activation import LambdaReLU
 from reducenet.words import MoveError, move

@@ -15,10 +15,14 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from reducenet.algebra.plain import more
+from reducenet.algebra.plain import CONVS, more
 from reducenet.deploy.graph import NotTraceable, Tracer, full, in_place, traced
+from reducenet.nets.layers import FrozenBatchNorm2d
 
-__all__ = ["Changes", "NotTraceable", "Rewriting", "Step", "Tracer", "in_place", "operands", "traced"]
+__all__ = ["BN2D", "Changes", "NotTraceable", "Rewriting", "Step", "Tracer", "in_place", "operands", "traced"]
+
+
+BN2D = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 class Step(NamedTuple):
@@ -77,6 +81,10 @@ class Rewriting:
         """The module of one of these very types that `node` alone calls, and whose parameters nobody else reads: it may be replaced."""
         module = self.called(node)
         return module if type(module) in kinds and node.target not in self.fixed else None
+
+    def is_new(self, value: fx.Node) -> bool:
+        """Whether a layer has made this value for one reader alone."""
+        return len(value.users) == 1 and type(self.called(value)) in (*CONVS, *BN2D)
 
     def written(self, but: Collection[fx.Node] = ()) -> set[fx.Node]:
         """The values that change after they were computed: a node, `but` these, writes into them or into what may share their memory."""
