@@ -95,7 +95,7 @@ def test_one_command_gives_the_report_of_four_arms(place, quick, capsys):
     assert kept["dropped"]["network"] == checkpoint.digest(dropped)
     page = (place / "mine-tried" / "report" / "report.md").read_text()
     assert str(place) not in page
-    assert "There: 86 images to train on, 10 for validation, 24 for testing (20% of each class" in page
+    assert "There: 84 images to train on, 12 for validation, 24 for testing (20% of each class" in page
     assert f"mean {data.mean.item():.3f} and deviation {data.std.item():.3f} of the training images" in page
     assert "in 2 classes" in page
     assert "    reducenet run mine-tried/mine.toml --words nets.py\n" in page
