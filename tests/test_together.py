@@ -30,12 +30,24 @@ QUIET = dict(epochs=1, lr=0.05, device="cpu", progress=False)
 )
 def test_how_many_is_what_pays_here_or_what_is_asked_for(said, device, count, tmp_path):
     text = TWO.replace("together = 2", f"together = {said}" if said else "")
-    assert many(read(make(tmp_path, text)), device) == count
+    assert many(read(make(tmp_path, text)), device, "plain") == count
 
 
-@pytest.mark.parametrize(("width", "count"), [("width = 8", 2), ("width = 9", 1), ("", 2)])
-def test_wide_networks_gain_nothing_on_a_cpu(width, count, tmp_path):
-    assert many(read(make(tmp_path, TWO.replace("together = 2", "").replace("width = 4", width))), "cpu") == count
+@pytest.mark.parametrize(
+    ("build", "count"),
+    [
+        ("{ build = { width = 8 } }", 2),
+        ("{ build = { width = 9 } }", 1),
+        ("{ vanillanet = { width = 4 } }", 2),
+        ('{ best_of = { arm = "plain", tickets = 2 } }', 1),
+    ],
+)
+def test_wide_networks_gain_nothing_on_a_cpu(build, count, tmp_path):
+    text = TWO.replace("together = 2", "") + f'\n[arms.other]\nchain = [{build}, "fit"]\n'
+    made = plan(make(tmp_path, text), device="cpu")
+    assert many(made.study, "cpu", "other") == count
+    assert many(made.study, "cpu", "plain") == 2
+    assert len(made.called("other/s0").parameters["together"]) == count * (count > 1)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +61,7 @@ def test_wide_networks_gain_nothing_on_a_cpu(width, count, tmp_path):
 )
 def test_groups_are_the_same_whoever_else_there_is(seeds, first, size, found, tmp_path):
     text = TWO.replace("together = 2", f"together = {size}\nfirst_seed = {first}").replace("seeds = 3", f"seeds = {seeds}")
-    made = groups(read(make(tmp_path, text)), "cpu")
+    made = groups(read(make(tmp_path, text)), "cpu", "plain")
     assert list(dict.fromkeys(made.values())) == found
     assert all(seed in group for seed, group in made.items())
 

@@ -27,7 +27,7 @@ def print_plan(plan: Plan, store: Store) -> None:
     left = seconds_left(plan, store, finished)
     about = f", about {in_words(left)}" if left else ""
     threads = f"{study.threads} thread{'s' * (study.threads > 1)}"
-    at_once = max(len(group) for group in plan.group.values())
+    at_once = max(len(run.parameters["together"]) for run in plan.runs.values())
     threads += f", {at_once} replicates together" if at_once > 1 else ""
     console.print(f"{seeds} · {study.data} · {plan.numerics['device']}, {threads} · {len(plan.runs) + 1} runs with the one that times the "
                   f"arms · {todo} to do{about}")  # fmt: skip

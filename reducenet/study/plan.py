@@ -52,7 +52,7 @@ class Plan:
     runs: dict[str, Run]  # by key, every run after the runs it needs
     ends: dict[tuple[str, int], str]  # (arm, seed) -> key of the arm's last run
     numerics: dict
-    group: dict[int, tuple[int, ...]]  # seed -> the seeds that are trained with it, itself included
+    group: dict[str, dict[int, tuple[int, ...]]]  # arm -> seed -> the seeds that are trained with it, itself included
     places: dict[tuple[str, int, int], str] = field(default_factory=dict)  # (arm, number of the piece, seed) -> key
 
     @property
@@ -67,10 +67,10 @@ class Plan:
         raise StudyError(f"{self.path.parent / name}.ipynb: the notebook that runs a study is missing: none is here, none in the project's "
                          "ablations/ (`python notebooks/build.py` makes it there)")  # fmt: skip
 
-    def beside(self, seed: int) -> list[int]:
-        """The seeds that are trained together with this one, itself included; tickets go with the tickets of the same number."""
-        nth = 0 if seed in self.group else seed // TICKET
-        return [other + TICKET * nth for other in self.group[seed - TICKET * nth]]
+    def beside(self, arm: str, seed: int) -> list[int]:
+        """The seeds of an arm that are trained together with this one, itself included; tickets go with the tickets of the same number."""
+        nth = 0 if seed in self.group[arm] else seed // TICKET
+        return [other + TICKET * nth for other in self.group[arm][seed - TICKET * nth]]
 
     def called(self, name: str) -> Run:
         """The run of this name, as `plan` and `status` say it: "lora/s3"."""
@@ -119,14 +119,14 @@ def plan(path: str | Path, device: str | None = None, build: dict | None = None,
     if untuned := [arm for arm in study.tuned if arm not in study.choices or study.choices[arm].of != keys.tuned(study, arm)]:
         more = f" and {len(untuned) - 3} more" if len(untuned) > 3 else ""
         raise Untuned(f"{path}: as the study is now, no learning rate is chosen for {', '.join(untuned[:3])}{more}; "
-                      f"`reducenet tune {path}` comes first")  # fmt: skip
+                      f"`reducenet tune {study.command}` comes first")  # fmt: skip
     return planned(path, study, device)
 
 
 def planned(path: Path, study: Study, device: str | None = None) -> Plan:
     """The runs of a study as it stands, its notebooks beside `path`."""
     numerics = keys.numerics(device or study.device, study.threads)
-    made = Plan(study, path, {}, {}, numerics, groups(study, numerics["device"]))
+    made = Plan(study, path, {}, {}, numerics, {arm: groups(study, numerics["device"], arm) for arm in study.arms})
     made.notebook("latency")
     for seed in study.replicates:
         for arm in study.arms:
@@ -142,7 +142,7 @@ def _end_of(made: Plan, arm: str, seed: int) -> str:
     notebook, before, nth_fit = made.notebook("fit"), None, 0
     segments = _segments(made.study.chains[arm])
     for number, moves in enumerate(segments, 1):
-        with_it = made.beside(seed) if joins(segments[:number]) else [seed]
+        with_it = made.beside(arm, seed) if joins(segments[:number]) else [seed]
         teacher, paid_by, tickets = _upstream(made, arm, seed, moves)
         after, teaches = (run.trained if run else "" for run in (before, teacher))
         drawn = [made.runs[key].trained for key in tickets]

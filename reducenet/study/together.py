@@ -11,19 +11,19 @@ NARROW = 8  # channels: where a processor's lanes are filled by the next network
 PAIR = 2  # three and more gained less on the machine where this was measured
 
 
-def many(study: Study, device: str) -> int:
-    """How many replicates at once: what the study asks for, or what pays on this type of device."""
+def many(study: Study, device: str, arm: str) -> int:
+    """How many replicates of an arm at once: what the study asks for, or what pays for networks of its width on this type of device."""
     if study.together != "auto":
         return study.together
     if device == "cuda":
         return study.seeds
-    widths = [given.get("width") for chain in study.chains.values() for given in chain[0].values()]
-    return PAIR if all(width is not None and width <= NARROW for width in widths) else 1
+    (start,) = study.chains[arm][0].values()
+    return PAIR if start.get("width", NARROW + 1) <= NARROW else 1
 
 
-def groups(study: Study, device: str) -> dict[int, tuple[int, ...]]:
+def groups(study: Study, device: str, arm: str) -> dict[int, tuple[int, ...]]:
     """seed -> the seeds trained with it, itself included. More seeds later leave groups that are full as they are."""
-    size = many(study, device)
+    size = many(study, device, arm)
     return {seed: tuple(other for other in study.replicates if other // size == seed // size) for seed in study.replicates}
 
 
