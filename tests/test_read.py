@@ -174,3 +174,34 @@ def test_what_is_no_text_is_one_line(tmp_path):
         read(file)
     with pytest.raises(StudyError, match="cannot be read as TOML"):
         read(tmp_path)  # a folder
+
+
+# ---- a study after another
+
+
+def test_a_study_that_extends_another_says_what_is_different(tmp_path):
+    base = read(make(tmp_path))
+    more = 'extends = "tiny"\ntitle = "more"\nseeds = 4\nfit = { lr = 0.1 }\n[arms.wide]\nchain = [{ build = { width = 6 } }, "fit"]\n'
+    study = read(make(tmp_path, more, "more"))
+    assert (study.title, study.seeds, study.data, study.compare) == ("more", 4, base.data, base.compare)
+    assert list(study.arms) == [*base.arms, "wide"]
+    assert study.chains["plain"][-1]["fit"] == base.chains["plain"][-1]["fit"] | {"lr": 0.1}
+    assert study.chains["wide"][-1]["fit"]["epochs"] == 1
+    again = read(make(tmp_path, 'extends = "more"\ntitle = "again"\n[arms.wide]\nchain = [{ build = "plain" }, "fit"]\n', "again"))
+    assert again.chains["wide"] == again.chains["plain"]
+    assert read(tmp_path / "ablations" / "tiny.toml") == base
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('"tyni"', r"extends: no study 'tyni' beside it; there are: tiny$"),
+        ("3", "extends: no study 3 beside it"),
+        ('"../tiny"', "extends: no study '../tiny' beside it"),
+        ('"more"', "extends: goes in a circle: more -> more$"),
+    ],
+)
+def test_a_study_that_extends_nothing_is_one_line(said, message, tmp_path):
+    make(tmp_path)
+    with pytest.raises(StudyError, match=f"more.toml: {message}"):
+        read(make(tmp_path, f'extends = {said}\ntitle = "more"\n', "more"))

@@ -30,6 +30,7 @@ from reducenet.words import (
     words,
 )
 
+TABLES = ("build", "fit", "arms")  # of a study that extends another: what both say is joined
 TICKET = 1000  # tickets of seed s are the replicates s, s + 1000, s + 2000, ...
 
 
@@ -68,10 +69,13 @@ class Compare(Strict):
 
 
 class Study(Strict):
-    """One study file. `build` and `fit` hold defaults for the moves of that name; `seeds` counts replicates, from `first_seed`;
-    `together` says how many of these are trained at once, as one grouped network ("auto": as many as pays); `notes` are what a reader of
-    the report should bear in mind. With `tune`, the last fit of every arm gets the learning rate that was chosen for it: `choices`, as far
-    as they are made. `chains` are the whole chains, `after` resolved, every parameter said."""
+    """One study file; where it says `extends = "OTHER"`, after what the study beside it says.
+
+    `build` and `fit` hold defaults for the moves of that name; `seeds` counts replicates, from `first_seed`; `together` says how many of
+    these are trained at once, as one grouped network ("auto": as many as pays); `notes` are what a reader of the report should bear in
+    mind. With `tune`, the last fit of every arm gets the learning rate that was chosen for it: `choices`, as far as they are made.
+    `chains` are the whole chains, `after` resolved, every parameter said.
+    """
 
     title: str
     question: str = ""
@@ -160,7 +164,7 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
     """The study in the file; `build` goes before its own defaults of that name, `instead` replaces what it says itself."""
     path = Path(path)
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = _said(path)
         study = Study.model_validate(given | ({"build": given.get("build", {}) | build} if build else {}) | instead)
     except FileNotFoundError:
         there = ", ".join(sorted(str(p) for p in Path("ablations").glob("*.toml"))) or "none in ablations/"
@@ -182,6 +186,23 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
     return study
+
+
+def _said(path: Path, before: tuple[Path, ...] = ()) -> dict:
+    """What the file says, after what the study says that it `extends`: the tables of both are one, all else is the file's own."""
+    if path in before:
+        raise StudyError(f"{path}: extends: goes in a circle: {' -> '.join(file.stem for file in (*before, path))}")
+    given = tomllib.loads(path.read_text(encoding="utf-8"))
+    other = given.pop("extends", None)
+    if other is None:
+        return given
+    known = {file.stem: file for file in sorted(path.parent.glob("*.toml"))}
+    if other not in known:
+        others = ", ".join(name for name in known if name != path.stem)
+        raise StudyError(f"{path}: extends: no study {other!r} beside it; there are: {others or 'none'}")
+    base = _said(known[other], (*before, path))
+    tables = {name: base.get(name, {}) | given.get(name, {}) for name in TABLES if name in base or name in given}
+    return base | given | tables
 
 
 def _whole(study: Study, name: str, seen: list[str]) -> list[dict]:
