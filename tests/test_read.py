@@ -197,6 +197,7 @@ def test_a_study_that_extends_another_says_what_is_different(tmp_path):
     [
         ('"tyni"', r"extends: no study 'tyni' beside it; there are: tiny$"),
         ("3", "extends: no study 3 beside it"),
+        ('["tiny"]', r"extends: no study \['tiny'\] beside it"),
         ('"../tiny"', "extends: no study '../tiny' beside it"),
         ('"more"', "extends: goes in a circle: more -> more$"),
     ],

@@ -197,7 +197,7 @@ def _said(path: Path, before: tuple[Path, ...] = ()) -> dict:
     if other is None:
         return given
     known = {file.stem: file for file in sorted(path.parent.glob("*.toml"))}
-    if other not in known:
+    if other not in [*known]:
         others = ", ".join(name for name in known if name != path.stem)
         raise StudyError(f"{path}: extends: no study {other!r} beside it; there are: {others or 'none'}")
     base = _said(known[other], (*before, path))
