@@ -1,43 +1,54 @@
-"""The register of claims is strict, whole and in two languages; a verdict follows its rule and makes no comparison of its own."""
+"""The register of claims is strict, whole and in two languages; what was registered is kept, and what is said otherwise since is listed."""
 
+import json
 import re
-from dataclasses import replace
 
 import pytest
 
-from reducenet.course import claims, own
+from reducenet.course import own
 from reducenet.course.choosing import Choosing, paired_rows
-from reducenet.course.claims import Claim, ClaimError, Verdict, register, verdict
 from reducenet.course.evidence import Evidence, project
+from reducenet.study.claims import registered
+from reducenet.study.claims.records import Records, compared_with
+from reducenet.study.claims.register import ClaimError, read_register
 from reducenet.study.read import StudyError
-from reducenet.study.report.statistics import Contrast, Reading
-
-ALL = {"metric": "test accuracy", "margin": 0.5, "family": "all", "rule": "as expected"}
 
 
-def test_every_claim_of_the_article_is_there_in_both_languages():
-    found = register()
-    assert {f"H{number}" for number in range(1, 21)} <= set(found)
-    assert len({claim.wording for claim in found.values()}) == len({claim.chinese for claim in found.values()}) == len(found)
-    for claim in found.values():
+@pytest.fixture(scope="module")
+def records():
+    return Records(project())
+
+
+@pytest.fixture(scope="module")
+def claims(records):
+    return read_register(records).claims
+
+
+def test_every_claim_of_the_article_is_there_in_both_languages(claims):
+    assert {f"H{number}" for number in range(1, 21)} <= set(claims)
+    assert len({claim.wording for claim in claims.values()}) == len({claim.chinese for claim in claims.values()}) == len(claims)
+    for claim in claims.values():
         assert claim.wording.endswith(".")
         assert re.fullmatch(r".*[\u4e00-\u9fff].*。", claim.chinese)
         assert not re.search(r"[\u4e00-\u9fff]", claim.wording)
 
 
-def test_every_claim_names_arms_that_exist_or_says_what_is_missing():
-    for claim in register().values():
+def test_every_claim_names_arms_that_exist_or_says_what_is_missing(claims, records):
+    for claim in claims.values():
         if claim.held:
-            study = Evidence(claim.study).study
-            assert set(claim.arms) <= set(study.arms)
-            for arm, other in claim.pairs:
-                assert other == study.compare.baseline or [arm, other] in study.compare.also
+            assert set(claim.arms) <= set(records.study(claim.study).arms)
+            for study in (claim.study, *claim.replicate):
+                assert all(against in compared_with(records.study(study), arm) for arm, against in claim.pairs)
         else:
-            assert claim.study.startswith("none yet: ")
-            assert verdict(claim).text.startswith("not decided yet: no rows (")
+            assert claim.exact or claim.study.startswith("none yet: ")
 
 
 REGISTER = """
+central = "budget"
+
+[planned]
+quick-again = 0.1
+
 [all]
 metric = "test accuracy"
 margin = 0.5
@@ -51,6 +62,14 @@ study = "quick"
 pairs = [["drop-fc", "plain-long"]]
 expects = ["higher"]
 controls = ["drop-ce"]
+replicate = ["quick-again"]
+
+[claims.H2]
+wording = "It is exact."
+chinese = "精确。"
+study = "every row says so"
+expects = ["equivalent"]
+exact = { studies = ["quick"], columns = ["fuse_error"], within = 1e-10 }
 """
 MISTAKES = [
     ('wording = "It helps."', "", "claims.H1: wording: is missing"),
@@ -69,71 +88,117 @@ MISTAKES = [
     ("[all]", "[every]", "unknown table 'every'; known: all, claims"),
     ('pairs = [["drop-fc", "plain-long"]]', "", "`study` says in words what is missing"),
     ("[claims.H1]", "[claims.H1", "cannot be read as TOML"),
+    (
+        'replicate = ["quick-again"]',
+        'replicate = ["quick"]',
+        "claims.H1: replicate: study quick has seed 0, as quick has; set its first_seed apart",
+    ),
+    (
+        'replicate = ["quick-again"]',
+        'replicate = ["side"]',
+        "claims.H1: replicate: study side does not compare 'drop-fc' with 'plain-long'",
+    ),
+    ('replicate = ["quick-again"]', 'replicate = ["quick-agin"]', "claims.H1: "),
+    ("within = 1e-10", "within = 0.0", "claims.H2: exact.within"),
+    ("within = 1e-10", "within = 1e-10, without = 1", "claims.H2: unknown key 'without' (did you mean 'within'?)"),
+    ('columns = ["fuse_error"]', 'columns = ["test_accuracy"]', "claims.H2: unknown exact.columns.0 'test_accuracy'"),
+    ('studies = ["quick"]', "studies = []", "claims.H2: exact.studies"),
+    (
+        'study = "every row says so"',
+        'study = "quick"\npairs = [["drop-fc", "plain-long"]]',
+        "claims.H2: it is `exact`, so there are no pairs",
+    ),
+    ('central = "budget"', 'central = "buget"', "central: "),
+    ("quick-again = 0.1", "quick-agin = 0.1", "planned: "),
+    ("quick-again = 0.1", "quick-again = -1", "planned.quick-again: must be core hours, a number above 0, not -1"),
+    ("quick-again = 0.1", 'quick-again = "soon"', "planned.quick-again: must be core hours"),
 ]
 
 
 @pytest.mark.parametrize(("there", "instead", "says"), MISTAKES)
-def test_a_mistake_in_the_register_is_one_line(tmp_path, there, instead, says):
+def test_a_mistake_in_the_register_is_one_line(tmp_path, records, there, instead, says):
     file = tmp_path / "register.toml"
     file.write_text(REGISTER, encoding="utf-8")
-    assert list(register(file)) == ["H1"]
+    assert list(read_register(records, file).claims) == ["H1", "H2"]
+    assert there in REGISTER
     file.write_text(REGISTER.replace(there, instead), encoding="utf-8")
     with pytest.raises(ClaimError) as caught:
-        register(file)
+        read_register(records, file)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def contrast(reading, n=8, mean=1.0):
-    return Contrast("a", "b", n, mean, mean - 0.1, mean + 0.1, 0.01, 0.5, 0.7, Reading(reading))
+# --- what was registered ---------------------------------------------------------------------
+
+
+def test_what_was_registered_is_whole_and_every_change_since_is_a_deviation(claims):
+    then = registered.registered(project())
+    assert set(then) == set(claims), "reducenet claims --register"
+    for name, claim in claims.items():
+        listed = registered.deviations(claim, then)
+        now = registered.fixed(claim)
+        changed = [field for field in registered.FIXED if (then[name].get(field) or None) != (now[field] or None)]
+        assert [line.split(":")[0] for line in listed if ": was " in line] == changed
+        assert any("had been seen" in line for line in listed) == bool(then[name][registered.SEEN])
 
 
 @pytest.mark.parametrize(
-    ("expects", "readings", "says"),
+    ("changed", "says"),
     [
-        (["higher"], ["higher"], "supported"),
-        (["higher"], ["higher", "higher"], "supported"),
-        (["higher"], ["lower"], "refuted"),
-        (["higher"], ["higher", "lower"], "refuted"),
-        (["higher"], ["undecided", "lower"], "refuted"),
-        (["higher"], ["equivalent"], "equivalent within 0.5 points: no such difference"),
-        (["higher"], ["undecided", "equivalent"], "equivalent within 0.5 points: no such difference"),
-        (["higher"], ["higher", "undecided"], "undecided (would have found 0.7 points with 80 % power)"),
-        (["equivalent", "lower"], ["equivalent"], "supported"),
-        (["equivalent", "lower"], ["lower", "equivalent"], "supported"),
-        (["equivalent", "lower"], ["higher"], "refuted"),
+        ({}, []),
+        ({"margin": 1.0}, ["margin: was 0.5, is 1.0"]),
+        ({"expects": ["higher", "equivalent"]}, ["expects: was higher, is higher; equivalent"]),
+        ({"pairs": [["drop-ce", "plain-long"]]}, ["pairs: was drop-fc minus plain-long, is drop-ce minus plain-long"]),
+        ({"controls": []}, ["controls: was drop-ce, is nothing"]),
+        ({"wording": "It helps\nmuch."}, ["wording: was “It helps.”, is “It helps much.”"]),
+        ({"chinese": "很有用。", "replicate": []}, []),
     ],
 )
-def test_a_verdict_follows_the_rule(expects, readings, says):
-    claim = Claim(id="H0", wording="w", chinese="中", study="quick", pairs=[["a", "b"]] * len(readings), expects=expects, **ALL)
-    kind, text = claims._decided(claim, tuple(map(contrast, readings)))
-    assert text == says
-    assert says.startswith(kind)
-    assert Verdict(claim, kind, text).mark in "▲▼=?"
+def test_a_change_is_said_with_what_it_was(tmp_path, records, changed, says):
+    (tmp_path / "register.toml").write_text(REGISTER, encoding="utf-8")
+    claim = read_register(records, tmp_path / "register.toml").claims["H1"]
+    told = {"H1": registered.fixed(claim) | {registered.SEEN: 0}}
+    assert registered.deviations(claim.model_copy(update=changed), told) == says
+    assert registered.deviations(claim, {}) == ["not registered"]
+    assert registered.deviations(claim, {"H1": told["H1"] | {registered.SEEN: 5}}) == [
+        "5 paired seeds had been seen when it was registered"
+    ]
 
 
-def test_nothing_is_decided_with_too_few_seeds_or_without_a_control(monkeypatch):
-    """The same rows, as if they had 8 seeds: the controls decide whether there is a verdict."""
-    claim = next(claim for claim in register().values() if claim.study == "quick")
-    report = Evidence("quick").report
-    few = min(report.contrast(*pair).n for pair in claim.pairs)
-    monkeypatch.setattr(claims, "CLAIM", few + 1)
-    assert verdict(claim).text == f"not decided yet ({few} of {few + 1} seeds)"
-    monkeypatch.setattr(claims, "CLAIM", few)
-    assert claim.missing
-    assert verdict(claim).text.startswith(f"not decided yet: {len(claim.missing)} controls missing ({claim.missing[0]}")
-    whole = claim.model_copy(update={"missing": []})
-    assert verdict(whole).kind in ("supported", "refuted", "equivalent", "undecided")
-    found = verdict(whole).contrasts[0]
-    assert found == report.contrast(*claim.pairs[0])  # the study's own, adjusted over its family
-    no_rows = replace(found, n=0)
-    assert no_rows.n == 0
+def test_registering_takes_what_is_new_and_changes_nothing_else(tmp_path):
+    """A project without rows: a claim, then one more, then the first changed, then the second gets its contrast."""
+    from studies import TINY, make
+
+    make(tmp_path, TINY)
+    file = tmp_path / "ablations" / "claims" / "register.toml"
+    file.parent.mkdir()
+    head = 'central = "tiny"\n[all]\nmetric = "test accuracy"\nmargin = 0.5\nfamily = "all"\nrule = "as expected"\n'
+    first = '[claims.A]\nwording = "a."\nchinese = "甲。"\nexpects = ["higher"]\nstudy = "tiny"\npairs = [["drop", "plain"]]\n'
+    second = '[claims.B]\nwording = "b."\nchinese = "乙。"\nexpects = ["higher"]\n'
+    waiting, held = 'study = "none yet: an arm"\n', 'study = "tiny"\npairs = [["lora", "plain"]]\n'
+    assert registered.digest(tmp_path) == ""
+    file.write_text(head + first, encoding="utf-8")
+    assert registered.take(tmp_path) == ["A"]
+    before = registered.digest(tmp_path)
+    assert registered.take(tmp_path) == []
+    file.write_text(head + first.replace('"higher"', '"lower"') + second + waiting, encoding="utf-8")
+    assert registered.take(tmp_path) == ["B"]
+    assert registered.registered(tmp_path)["A"]["expects"] == ["higher"]  # as it was
+    assert registered.digest(tmp_path) != before
+    file.write_text(head + first + second + held, encoding="utf-8")
+    assert registered.take(tmp_path) == ["B"]
+    assert registered.registered(tmp_path)["B"]["pairs"] == [["lora", "plain"]]
+    file.write_text(head + first + second + held.replace("lora", "drop"), encoding="utf-8")
+    assert registered.take(tmp_path) == []
+    registered.place(tmp_path).write_text("{", encoding="utf-8")
+    with pytest.raises(ClaimError, match=r"registered\.json: cannot be read as JSON"):
+        registered.digest(tmp_path)
 
 
-def test_the_table_has_a_row_for_every_claim():
-    lines = claims.table().data.splitlines()
-    assert len(lines) == 2 + len(register())
-    assert len(claims.table("H1", "H5").data.splitlines()) == 4
+def test_seeds_seen_are_those_that_were_published_by_then(records, claims):
+    assert registered.seen(claims["H5"], records) == records.report("quick").contrast("drop-fc", "plain-long").n
+    assert registered.seen(claims["H3"], records) == 0
+    json.dumps(registered.fixed(claims["H20"]))
 
 
 # --- choosing among recorded rows ------------------------------------------------------------

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from finished import Project, answered
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
+from reducenet.study.report import statistics
 from reducenet.study.report.images import OnImages, on_images, read_answers, two_way
 from reducenet.study.report.statistics import compare, family, sign_flip, t_interval
 from reducenet.study.report.tables import read_rows
@@ -102,6 +104,15 @@ def test_what_waits_for_its_rows_counts_in_the_family():
     assert min(c.p for c in empty) == pytest.approx(min(1, 4 * raw[0]))
     assert (empty[-1].n, empty[-1].reading) == (0, "no result")
     assert all(later.detectable > now.detectable for later, now in zip(waited, alone, strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 4, 24])
+def test_holm_is_statsmodels(size):
+    rng = np.random.default_rng(size)
+    p = [float(x) for x in rng.random(size) ** 4]
+    p[-1] = p[0]  # a tie
+    assert statistics._holm(p, size) == pytest.approx(multipletests(p, method="holm")[1])
+    assert statistics._holm(p, size + 3) == pytest.approx(multipletests([*p, 1, 1, 1], method="holm")[1][:size])
 
 
 def test_a_report_publishes_the_answers_of_its_rows(tmp_path):

@@ -37,11 +37,11 @@ page.panel("verdict")
 # %% tags=["predict"]
 from collections import Counter
 
-from reducenet.course import claims
+from reducenet.course.evidence import claims
 from reducenet.course.prediction import between, predict
 
-found = [claims.verdict(claim) for claim in claims.register().values()]
-kinds = Counter(one.kind for one in found)
+found = claims()
+kinds = Counter(one.kind for one in found.values())
 decided = sum(kinds[kind] for kind in ("supported", "refuted", "equivalent"))
 predict(f"Of {len(found)} claims, so many are decided today:",
         ["none", "fewer than half", "half or more"], between(decided, 1, len(found) / 2),
@@ -124,9 +124,14 @@ predict("Intervals of five seeds with 1.96 in place of t hold the truth in … o
 # ## Which claims hold?
 #
 # The register is a file, `ablations/claims/register.toml`: wording, contrast, controls, margin and rule of every claim. Nothing below is typed.
+# Every claim has a page with its controls, replications, costs and executed runs: [the claims](../reports/claims/report.md).
 
 # %%
-claims.table()
+from IPython.display import Markdown
+
+from reducenet.study.claims.overview import table
+
+Markdown(table(found))
 
 # %% [markdown]
 # Read the third column for what holds, and the fourth for how the first contrast stands. A control that is missing keeps a claim open however clear its
@@ -258,7 +263,7 @@ print(f"looked at after every seed: {100 * hits.any(1).mean():.1f} % find one, s
 # - What the article's main claims are today:
 
 # %%
-claims.table("H1", "H2", "H4", "H4b", "H5", "H10")
+Markdown(table(found, "H1", "H2", "H4", "H4b", "H5", "H10"))
 
 # %% [markdown]
 # ## Questions

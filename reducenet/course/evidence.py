@@ -4,7 +4,7 @@ One page reads one study, whose comparisons are one family for Holm: a pair has 
 """
 
 import textwrap
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from reducenet.course.figures import Drawn
+from reducenet.study.claims.records import compared_with
+from reducenet.study.claims.verdict import Verdict, verdicts
 from reducenet.study.read import Study, read
 from reducenet.study.report.figures import OFF_SCALE
 from reducenet.study.report.prose import Report, interval, signed
@@ -27,6 +29,12 @@ def project() -> Path:
             if (folder / "reports" / "report.ipynb").is_file():
                 return folder
     raise FileNotFoundError("no reports/ folder found above this notebook; start the page inside a copy of the project")
+
+
+@cache
+def claims() -> dict[str, Verdict]:
+    """Every claim of the article with its verdict, from the recorded rows."""
+    return verdicts(project())
 
 
 class Evidence:
@@ -46,17 +54,21 @@ class Evidence:
 
     def against(self, arm: str) -> list[str]:
         """The arms that the study compares this one with: those of its own pairs, then its baseline."""
-        compare = self.study.compare
-        own = [other for one, other in compare.also if one == arm]
-        return own + [compare.baseline] * (arm in self.study.arms and arm != compare.baseline and compare.baseline not in own)
+        return compared_with(self.study, arm)
 
     def contrast(self, arm: str, against: str) -> Contrast | None:
-        """A pair that the study compares; `KeyError` where it does not, so that no page has a reading of its own."""
+        """A pair that the study compares; `KeyError` where it does not, so that no page has a reading of its own. A pair that is a claim's
+        has the reading that the register gives it."""
         if against not in self.against(arm):
             raise KeyError(
                 f"study {self.name} does not compare {arm!r} with {against!r}; it does with its baseline, and the pairs in `also`"
             )
-        return self.report and self.report.contrast(arm, against)
+        return self.report and (self._claimed.get((arm, against)) or self.report.contrast(arm, against))
+
+    @cached_property
+    def _claimed(self) -> dict[tuple[str, str], Contrast]:
+        found = claims().values()
+        return {(c.arm, c.against): c for one in found if one.claim.study == self.name for c in one.contrasts}
 
     def verdict(self, arm: str, against: str) -> str:
         """Does `arm` beat `against`? Yes, no, or not decided, with the numbers, in one Markdown sentence."""
@@ -135,14 +147,14 @@ class Evidence:
 
     def _caption(self, found: list[Contrast | None], with_live: bool) -> str:
         if self.report is None:
-            return f"Not decided yet: study {self.name} has no rows. `reducenet run {self.name}`, then `reducenet report {self.name}`."
+            return f"Not decided yet: study {self.name} has no rows. `reducenet run {self.name}`, then `reducenet publish {self.name}`."
         counts = sorted({c.n for c in found if c is not None})
         n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
         own = " Ring: this page's own run, not counted." if with_live else ""
         return (
             f"{self.study.data}, study {self.name}, {n} paired seeds: strokes are seeds, lines 95 % t intervals, the grey band is "
             f"what does not matter (±{self.report.margin:g}). Readings are adjusted by Holm over all {len(self.report.contrasts)} "
-            f"comparisons of the study.{own} Rows: reports/{self.name}/results.csv."
+            f"comparisons of the study, of a claim's own contrast over the register.{own} Rows: reports/{self.name}/results.csv."
         )
 
 

@@ -16,7 +16,7 @@ from reducenet.course.site.formulas import FormulaError
 
 HERE = Path(__file__).parent
 MARK = "words.html"  # every site has one beside its index.html
-STALE = "*.ipynb", "report.md"  # of a report: what its pages say already
+STALE = "*.ipynb", "*.md"  # of a report: what its pages say already
 
 
 def build(out: Path, *, smoke: bool = False, cache: Path | None = None, say: Callable[[str], None] = print) -> Path:
@@ -107,8 +107,9 @@ class Site:
         """A report with its figures and the pages of its runs, which lead back here."""
         folder = self.folder / "reports" / name
         shutil.copytree(project() / "reports" / name, folder, ignore=shutil.ignore_patterns(*STALE))
-        file = folder / "index.html"
-        file.write_text(file.read_text(encoding="utf-8").replace("<main>", WAY_TO_REPORTS, 1), encoding="utf-8")
+        for file in folder.glob("*.html"):
+            text = re.sub(r'href="\.\./\.\./notebooks/(\w+)\.ipynb"', r'href="../../\1.html"', file.read_text(encoding="utf-8"))
+            file.write_text(text.replace("<main>", WAY_TO_REPORTS, 1), encoding="utf-8")
 
     def _write(self, file: str, template: str, **given) -> None:
         environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined)

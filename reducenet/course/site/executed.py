@@ -49,7 +49,7 @@ def made_of() -> bytes:
     """A hash of what pages read besides themselves: the package, the studies, the recorded rows."""
     site, root = Path(__file__).parent, project()
     files = [file for file in PACKAGE.rglob("*") if file.is_file() and "__pycache__" not in file.parts and site not in file.parents]
-    files += [*root.glob("ablations/*.toml"), *root.glob("reports/*/*.csv")]
+    files += [*root.glob("ablations/*.toml"), *root.glob("ablations/claims/*"), *root.glob("reports/*/*.csv")]
     digest = hashlib.sha256(version("torch").encode())
     for file in sorted(files):
         digest.update(f"{file.name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())

@@ -24,8 +24,8 @@ class Records:
         folder = self.project / "reports" / name
         return Report(self.study(name), read_rows(folder)) if (folder / RESULTS).is_file() else None
 
-    def against(self, study: str, arm: str) -> list[str]:
-        """The arms that the study compares this one with: those of its own pairs, then its baseline."""
-        there = self.study(study)
-        own = [other for one, other in there.compare.also if one == arm]
-        return own + [there.compare.baseline] * (arm in there.arms and arm != there.compare.baseline and there.compare.baseline not in own)
+
+def compared_with(study: Study, arm: str) -> list[str]:
+    """The arms that the study compares this one with: those of its own pairs, then its baseline."""
+    own, baseline = [other for one, other in study.compare.also if one == arm], study.compare.baseline
+    return own + [baseline] * (arm in study.arms and arm != baseline and baseline not in own)

@@ -2,17 +2,20 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from reducenet.study.claims.records import Records
+from reducenet.study.claims.records import Records, compared_with
 from reducenet.study.read import StudyError
 from reducenet.words import Above0, Strict, complaint, unknown
 
 Text = Annotated[str, Field(min_length=1)]
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 Texts = Annotated[list[Text], Field(min_length=1)]
+
+
+FILE = Path("ablations") / "claims" / "register.toml"
 
 
 class ClaimError(StudyError):
@@ -65,17 +68,33 @@ class Claim(Shared):
         return list(dict.fromkeys([arm for pair in self.pairs for arm in pair] + self.controls))
 
 
-def register(records: Records, file: Path | None = None) -> dict[str, Claim]:
-    """Every claim by its id, in the order of the file. `ClaimError`, one line, where a key is unknown or missing, an arm does not exist, a
-    contrast is none of the study's, the margin is not the study's, or a replication has nothing of its own."""
-    file = file or records.project / "ablations" / "claims" / "register.toml"
+class Register(NamedTuple):
+    """The whole file: every claim by its id, in order; the study of the central figure; planned core hours by study."""
+
+    claims: dict[str, Claim]
+    central: str
+    planned: dict[str, float]
+
+    @property
+    def studies(self) -> list[str]:
+        """Every study that a number of the claims' pages can come from, each once."""
+        named = [self.central, *self.planned]
+        for claim in self.claims.values():
+            named += [claim.study] * claim.held + claim.replicate + (claim.exact.studies if claim.exact else [])
+        return sorted(set(named))
+
+
+def read_register(records: Records, file: Path | None = None) -> Register:
+    """The register of a project. `ClaimError`, one line, where a key is unknown or missing, a study or an arm does not exist, a contrast is
+    none of the study's, the margin is not the study's, or a replication has no seeds of its own."""
+    file = file or records.project / FILE
     try:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ClaimError(f"{file.name}: cannot be read as TOML: {error}") from None
-    if extra := sorted(set(given) - {"all", "claims"}):
-        raise ClaimError(f"{file.name}: {unknown('table', extra[0], ['all', 'claims'])}")
-    made = {}
+    if extra := sorted(set(given) - {"all", "claims", "central", "planned"}):
+        raise ClaimError(f"{file.name}: {unknown('table', extra[0], ['all', 'claims', 'central', 'planned'])}")
+    made, central, planned = {}, given.get("central", "budget"), given.get("planned", {})
     for name, own in given.get("claims", {}).items():
         try:
             made[name] = Claim.model_validate({**given.get("all", {}), **own, "id": name})
@@ -84,7 +103,15 @@ def register(records: Records, file: Path | None = None) -> dict[str, Claim]:
             raise ClaimError(f"{file.name}: claims.{name}: {_first(error)}") from None
         except StudyError as error:
             raise ClaimError(f"{file.name}: claims.{name}: {error}") from None
-    return made
+    for study in (central, *planned):
+        try:
+            records.study(study)
+        except StudyError as error:
+            raise ClaimError(f"{file.name}: {'central' if study == central else 'planned'}: {error}") from None
+    for study, hours in planned.items():
+        if type(hours) not in (int, float) or hours <= 0:
+            raise ClaimError(f"{file.name}: planned.{study}: must be core hours, a number above 0, not {hours!r}")
+    return Register(made, central, planned)
 
 
 def _first(error: ValidationError) -> str:
@@ -110,7 +137,7 @@ def _check(claim: Claim, records: Records) -> None:
         if arm not in study.arms:
             raise ClaimError(unknown("arm", arm, study.arms))
     for arm, against in claim.pairs:
-        if against not in records.against(claim.study, arm):
+        if against not in compared_with(study, arm):
             raise ClaimError(f"study {claim.study} does not compare {arm!r} with {against!r}")
     if claim.margin != study.compare.margin:
         raise ClaimError(f"margin {claim.margin:g} is not that of study {claim.study}, {study.compare.margin:g}")
@@ -122,7 +149,7 @@ def _check_replication(claim: Claim, again: str, records: Records) -> None:
     """It compares the same pairs, on seeds that the first study has not."""
     first, other = records.study(claim.study), records.study(again)
     for arm, against in claim.pairs:
-        if against not in records.against(again, arm):
+        if against not in compared_with(other, arm):
             raise ClaimError(f"replicate: study {again} does not compare {arm!r} with {against!r}")
     if shared := set(first.replicates) & set(other.replicates):
         raise ClaimError(f"replicate: study {again} has seed {min(shared)}, as {claim.study} has; set its first_seed apart")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reducenet.store import whole
 from reducenet.study.claims.records import Records
-from reducenet.study.claims.register import Claim, ClaimError, register
+from reducenet.study.claims.register import Claim, ClaimError, read_register
 
 FIXED = ("wording", "study", "pairs", "expects", "controls", "missing", "metric", "margin", "family", "rule", "exact")
 SEEN = "seeds_seen"  # paired seeds that had been published when the claim was registered
@@ -40,7 +40,11 @@ def digest(project: Path) -> str:
 def take(project: Path) -> list[str]:
     """Register what is new: claims without a record, and claims that have got their contrasts, or their assertion, since. Their ids."""
     records, there = Records(project), registered(project)
-    new = {name: claim for name, claim in register(records).items() if name not in there or _decidable(claim) > _was_decidable(there[name])}
+    new = {
+        name: claim
+        for name, claim in read_register(records).claims.items()
+        if name not in there or _decidable(claim) > _was_decidable(there[name])
+    }
     if new:
         told = there | {name: fixed(claim) | {SEEN: seen(claim, records)} for name, claim in new.items()}
         with whole(place(project)) as partial:

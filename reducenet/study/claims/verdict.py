@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from reducenet.study.claims.records import Records
-from reducenet.study.claims.register import Claim, register
+from reducenet.study.claims.register import FILE, Claim, Register, read_register
 from reducenet.study.claims.registered import deviations, registered
-from reducenet.study.report.images import OnImages
+from reducenet.study.report.images import OnImages, on_images
 from reducenet.study.report.prose import Report
 from reducenet.study.report.statistics import CLAIM, DECIDED, RESULT, Contrast, Reading, family, paired
 
@@ -56,13 +56,13 @@ class Verdict:
     def deciding(self) -> Contrast | None:
         """The contrast that the verdict rests on: the one that refutes, the one that stays open, else the one nearest to nothing."""
         found = [c for c in self.contrasts if c.n]
-        against = [c for c in found if c.reading in DECIDED and c.reading not in self.claim.expects]
-        if against:
+        if not found or self.kind == "not decided yet":
+            return next(iter(found), None)
+        if against := [c for c in found if c.reading in DECIDED and c.reading not in self.claim.expects]:
             return max(against, key=lambda c: (c.reading != Reading.EQUIVALENT, abs(c.mean)))
-        open_ = [c for c in found if c.reading not in DECIDED]
-        if open_ and self.kind == "undecided":
+        if open_ := [c for c in found if c.reading not in DECIDED]:
             return max(open_, key=lambda c: np.nan_to_num(c.detectable))
-        return (found or [None])[0] if self.kind == "not decided yet" else min(found, key=lambda c: abs(c.mean), default=None)
+        return min(found, key=lambda c: abs(c.mean))
 
     @property
     def replicated(self) -> str:
@@ -74,9 +74,16 @@ class Verdict:
 
 
 def verdicts(project: Path) -> dict[str, Verdict]:
-    """Every claim of the register with its verdict."""
-    records, told = Records(project), registered(project)
-    claims = register(records)
+    """Every claim of the project's register with its verdict; none where there is no register."""
+    if not (project / FILE).is_file():
+        return {}
+    records = Records(project)
+    return judge(records, read_register(records))
+
+
+def judge(records: Records, register: Register) -> dict[str, Verdict]:
+    """Every claim with its verdict, by id."""
+    claims, told = register.claims, registered(records.project)
     waiting = Counter(claim.family for claim in claims.values() if not claim.held and not claim.exact)
     first = _families(records, [(claim, claim.study) for claim in claims.values()], waiting)
     again = _families(records, [(claim, study) for claim in claims.values() for study in claim.replicate], {})
@@ -115,7 +122,7 @@ def _verdict(claim: Claim, records: Records, first: dict, again: dict) -> Verdic
     kind, text, absent = judged(claim, contrasts, report)
     found = Verdict(claim, kind, text, contrasts, absent, regime=regime)
     if (pair := found.deciding) is not None:
-        images = report.images.get((pair.arm, pair.against))
+        images = on_images(report.rows, pair.arm, pair.against)
         found = replace(found, images=images, cost=float(report.ledger[pair.arm] / report.ledger[pair.against]))
     return replace(found, replications=tuple(_replication(claim, study, records, again) for study in claim.replicate))
 
@@ -154,6 +161,13 @@ def decided(claim: Claim, found: tuple[Contrast, ...]) -> tuple[str, str]:
         return "supported", "supported"
     power = max(c.detectable for c in found if c.reading == Reading.UNDECIDED)
     return "undecided", f"undecided (would have found {power:.1f} points with 80 % power)"
+
+
+def rows_of(found: Verdict) -> list[tuple[str, str]]:
+    """The contrasts of the claim, then every control against what the first contrast is against: one figure."""
+    pairs = [tuple(pair) for pair in found.claim.pairs]
+    base = pairs[0][1]
+    return pairs + [(arm, base) for arm in found.claim.controls if arm != base and (arm, base) not in pairs]
 
 
 def _asserted(claim: Claim, records: Records) -> Verdict:

@@ -20,7 +20,7 @@ def on_scale(values: pd.DataFrame, baseline: str) -> list[str]:
 
 def accuracy(values: pd.DataFrame, labels: dict[str, str], baseline: str, name: str, absent: dict[str, str]) -> Figure:
     """Accuracy, an arm a line: seeds faint, mean marked, 95 % t interval; `absent` says why an arm has no number."""
-    figure, axes = _dots(values, labels, on_scale(values, baseline), absent)
+    figure, axes = dots(values, labels, on_scale(values, baseline), absent)
     axes.axvline(values[baseline].mean(), color=GREY, lw=1, ls=":", zorder=0)
     _cut(axes, values[baseline].mean() - OFF_SCALE)
     axes.set_xlabel(f"{name} (%)")
@@ -32,7 +32,7 @@ def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, marg
     arms = [arm for arm in values if arm != baseline]
     differences = pd.DataFrame({arm: values[arm] - values[baseline] for arm in values})
     shown = [arm for arm in on_scale(values, baseline) if arm != baseline]
-    figure, axes = _dots(differences, {arm: labels[arm] for arm in arms}, shown, absent)
+    figure, axes = dots(differences, {arm: labels[arm] for arm in arms}, shown, absent)
     axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
     axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
     _cut(axes, -OFF_SCALE)
@@ -58,9 +58,9 @@ def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseli
     return figure
 
 
-def _empty(height: float) -> tuple[Figure, Axes]:
+def _empty(height: float, width: float = 4.8) -> tuple[Figure, Axes]:
     """A figure that no window and no other figure knows of."""
-    figure = Figure(figsize=(4.8, height))
+    figure = Figure(figsize=(width, height))
     return figure, figure.subplots()
 
 
@@ -70,17 +70,20 @@ def _cut(axes: Axes, floor: float) -> None:
     axes.set_xlim(max(low, floor - 0.02 * (high - floor)), high)
 
 
-def _dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str], absent: dict[str, str]) -> tuple[Figure, Axes]:
+def dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str], absent: dict[str, str],
+         styles: dict[str, tuple[str, str]] | None = None, width: float = 4.8) -> tuple[Figure, Axes]:  # fmt: skip
+    """A line a column of `values`: its name, every seed, mean and interval; of those not `shown` where they are, or why they are not."""
     arms = list(labels)
-    figure, axes = _empty(0.9 + 0.58 * len(arms))
-    styles = arm_styles(list(values))
+    figure, axes = _empty(0.9 + 0.58 * len(arms), width)
+    styles, low_end = styles or arm_styles(list(values)), values[shown].mean().min() if shown else 0.0
     for place, arm in enumerate(arms):
         colour, marker = styles[arm]
         seeds = values[arm].dropna().to_numpy()
         left = dict(transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=10, bbox=PAPER, zorder=3)
         axes.text(0, place - 0.3, labels[arm], **left)
         if arm not in shown:
-            text = f"◂ off the scale at {seeds.mean():.1f}".replace("-", "−") if len(seeds) else absent.get(arm, "no seed in common")
+            side = "◂" if len(seeds) and seeds.mean() < low_end else "▸"
+            text = f"{side} off the scale at {seeds.mean():.1f}".replace("-", "−") if len(seeds) else absent.get(arm, "no seed in common")
             axes.text(0, place + 0.06, text, color="#4d4d4d", **left)
             continue
         mean, low, high = t_interval(seeds, least=RESULT)

@@ -41,10 +41,10 @@ def draw(report: Report) -> dict[str, Drawn]:
             "cost": figures.cost(values, report.ledger, labels, baseline, measure),
         }
         said = {name: (alt(report, name), caption(report, name)) for name in FIGURES}
-        return {name: Drawn(_named_apart(svg(drawn[name], said[name][0]), name), *said[name]) for name in FIGURES}
+        return {name: Drawn(named_apart(svg(drawn[name], said[name][0]), name), *said[name]) for name in FIGURES}
 
 
-def _named_apart(text: str, name: str) -> str:
+def named_apart(text: str, name: str) -> str:
     """The same SVG with ids of its own: on a report's page it stands beside others."""
     text = re.sub(r'\bid="', f'id="{name}-', text)
     return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
@@ -88,9 +88,16 @@ def to_markdown(report: Report, drawn: dict[str, Drawn]) -> str:
     )  # fmt: skip
 
 
-def to_html(markdown: str, drawn: dict[str, Drawn], title: str) -> str:
-    """The Markdown as one page: figures inlined, no script, nothing fetched, links to the pages of the runs."""
+def to_html(markdown: str, drawn: dict[str, Drawn], title: str, script: str = "") -> str:
+    """The Markdown as one page: figures inlined, nothing fetched, links to pages where those of the Markdown lead to other forms."""
     body = html(markdown)
     for name, figure in drawn.items():
-        body = re.sub(rf'<img src="figures/{name}\.svg"[^>]*>', lambda _, text=figure.svg: text, body)
-    return shell(title, re.sub(r'(<a href="runs/[^"]+)\.ipynb"', r'\1.html"', body))
+        body = re.sub(rf'<img src="figures/{re.escape(name)}\.svg"[^>]*>', lambda _, text=figure.svg: text, body)
+    return shell(title, re.sub(r'<a href="([^":]+)"', lambda link: f'<a href="{_page(link[1])}"', body), script)
+
+
+def _page(link: str) -> str:
+    """Where a page links to: the page of a report, of a run, of a claim."""
+    if "notebooks/" in link:
+        return link
+    return re.sub(r"\.(ipynb|md)$", ".html", re.sub(r"(^|/)report\.md$", r"\1index.html", link))

@@ -44,13 +44,15 @@ class Row(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """The latencies are those of the one seed that is timed."""
+    """The latencies are those of the one seed that is timed. `own_seconds` are those of the row's own runs, start to end: a run that
+    several rows need counts in the first of them, so that the column adds up to what the study took."""
 
     arm: str
     seed: int
     latency_1: Seconds | None = None
     latency_64: Seconds | None = None
     ledger_seconds: Seconds | None = None
+    own_seconds: Seconds | None = None
     processor: str = ""
     python: str = ""
 
@@ -60,7 +62,7 @@ def collect(plan: Plan, store: Store) -> tuple[list[Row], list[Timing]]:
     states, results = known(plan, store), {key: store.result(key) for key in plan.runs}
     timing = timing_of(plan, states)
     timed = ((timing and store.result(timing.key)) or {}).get("latency", {})
-    rows, timings = [], []
+    rows, timings, counted = [], [], set()
     for arm in plan.study.arms:
         for seed in plan.study.replicates:
             key, row, took = plan.ends[arm, seed], Row(plan.name, arm, seed, "missing"), Timing(arm, seed)
@@ -72,6 +74,9 @@ def collect(plan: Plan, store: Store) -> tuple[list[Row], list[Timing]]:
             else:
                 row = _measured(row, plan, results, lineage)
                 took = _took(took, results, lineage, timed.get(arm, {}) if seed == plan.study.first_seed else {})
+                own = [results[other]["cost"]["seconds"] for other in lineage if results[other] and other not in counted]
+                took = took._replace(own_seconds=round(sum(own), 2))
+                counted.update(lineage)
             rows.append(row)
             timings.append(took)
     return rows, timings

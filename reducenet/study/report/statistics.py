@@ -13,7 +13,6 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 from scipy import special, stats
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 RESULT, CLAIM = 5, 8  # seeds before a number is a result, and before a claim of the article is decided
@@ -52,7 +51,8 @@ class Contrast:
     p: float  # Holm-adjusted, two-sided
     p_equivalent: float  # Holm-adjusted, TOST within the margin
     p_flip: float  # the exact sign-flip test of this pair alone, two-sided
-    detectable: float  # found with 80 % power at this n and spread, in the worst place of the family (level 0.05 / comparisons)
+    detectable: float  # found with 80 % power at this n and spread, in the worst place of the family (level 0.05 / family)
+    family: int  # comparisons in it
     reading: Reading
 
 
@@ -90,7 +90,7 @@ def family(asked: Sequence[tuple[str, str, np.ndarray, float]], waiting: int = 0
     for arm, against, d, margin in asked:
         one = (arm, against, d.tobytes(), margin)
         adjusted = p.get(one, np.nan), same.get(one, np.nan)
-        contrasts.append(Contrast(arm, against, len(d), *t_interval(d), *adjusted, sign_flip(d), _detectable(d, size),
+        contrasts.append(Contrast(arm, against, len(d), *t_interval(d), *adjusted, sign_flip(d), _detectable(d, size), size,
                                   _reading(d, *adjusted)))  # fmt: skip
     return contrasts
 
@@ -128,9 +128,12 @@ def sign_flip(d: np.ndarray) -> float:
     return float(stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=draws, rng=0).pvalue)
 
 
-def _holm(p: list[float], size: int) -> list[float]:
-    """Adjusted in a family of `size`: what has no p yet stands at 1."""
-    return list(multipletests(p + [1.0] * (size - len(p)), alpha=LEVEL, method="holm")[1][: len(p)]) if p else []
+def _holm(p: list[float], size: int) -> np.ndarray:
+    """Adjusted in a family of `size`: what has no p yet stands at 1. (That of statsmodels collects garbage at every call: 0.1 s each.)"""
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.sort(p) * (size - np.arange(len(p)))))
+    return adjusted
 
 
 def _detectable(d: np.ndarray, comparisons: int) -> float:

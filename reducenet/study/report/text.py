@@ -63,12 +63,13 @@ def _name_cells(tokens: list[Token]) -> None:
             column += 1
 
 
-def shell(title: str, body: str) -> str:
-    """A whole page, light and dark, that fetches nothing."""
-    return template("report.html.j2").render(title=flat(title), css=(HERE / "report.css").read_text(encoding="utf-8"), body=body)
+def shell(title: str, body: str, script: str = "") -> str:
+    """A whole page, light and dark, that fetches nothing. `script` is the project's own code, never made of what people write."""
+    css = (HERE / "report.css").read_text(encoding="utf-8")
+    return template("report.html.j2").render(title=flat(title), css=css, body=body, script=script)
 
 
-def template(name: str) -> jinja2.Template:
+def template(name: str, folder: Path = HERE) -> jinja2.Template:
     """A template of this folder; a name that it uses and is not given is an error."""
-    loader = jinja2.FileSystemLoader(HERE)
+    loader = jinja2.FileSystemLoader(folder)
     return jinja2.Environment(loader=loader, keep_trailing_newline=True, undefined=jinja2.StrictUndefined).get_template(name)

@@ -7,8 +7,9 @@ the one to expect if the spread stays as it was measured.
 import numpy as np
 from scipy import stats
 
-from reducenet.course.claims import Claim, Verdict, evidence, register, verdict
-from reducenet.course.evidence import Evidence
+from reducenet.course.evidence import Evidence, claims
+from reducenet.study.claims.register import Claim
+from reducenet.study.claims.verdict import Verdict, rows_of
 from reducenet.study.report.prose import Report
 from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, detectable, paired, t_interval
 
@@ -18,10 +19,10 @@ FAR = 8.0  # points beyond the contrast's own: a control further away is named a
 
 def material(claim: str = "") -> dict:
     """All that the panel shows, as JSON. `ValueError` for a claim that is not in the register."""
-    claims = register()
-    if claim and claim not in claims:
-        raise ValueError(f"no claim {claim!r}; there are {', '.join(claims)}")
-    told = {name: _told(verdict(one)) for name, one in claims.items()}
+    found = claims()
+    if claim and claim not in found:
+        raise ValueError(f"no claim {claim!r}; there are {', '.join(found)}")
+    told = {name: _told(one) for name, one in found.items()}
     with_rows = [name for name, one in told.items() if one["rows"] and one["rows"][0]["n"] >= RESULT]
     return {
         "start": claim or next(iter(with_rows), next(iter(told))),
@@ -37,19 +38,13 @@ def _told(found: Verdict) -> dict:
             "missing": list(claim.missing), "contrast": claim.study, "regime": "", "cost": "", "rows": [], "detectable": []}  # fmt: skip
     if not claim.held:
         return said
-    there = evidence(claim.study)
+    there = Evidence(claim.study)
     names = [f"{there.study.label(arm)} minus {there.study.label(against)}" for arm, against in claim.pairs]
-    said |= {"contrast": f"study {claim.study}: {'; '.join(names)}", "regime": _regime(there)}
+    said |= {"contrast": f"study {claim.study}: {'; '.join(names)}", "regime": found.regime}
     report = there.report
     if report is None:
         return said
-    return said | {"cost": _cost(report, claim), "rows": _rows(report, claim), "detectable": _detectable(report, claim)}
-
-
-def _regime(there: Evidence) -> str:
-    fit, build = there.study.fit, there.study.build
-    net = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in build.items())
-    return f"{there.study.data}; {net}; {fit['epochs']} epochs a training"
+    return said | {"cost": _cost(report, claim), "rows": _rows(there, found), "detectable": _detectable(report, found)}
 
 
 def _cost(report: Report, claim: Claim) -> str:
@@ -60,20 +55,19 @@ def _cost(report: Report, claim: Claim) -> str:
     return f"training, teacher included, in units of {report.labels[report.baseline]}: {', '.join(costs)}"
 
 
-def _rows(report: Report, claim: Claim) -> list[dict]:
+def _rows(there: Evidence, found: Verdict) -> list[dict]:
     """The contrasts, then every control against what the first contrast is against: seeds, intervals for every n, and the reading."""
-    base = claim.pairs[0][1]
-    pairs = [tuple(pair) for pair in claim.pairs]
-    pairs += [(arm, base) for arm in claim.controls if arm != base and (arm, base) not in pairs]
-    rows = [_row(report, arm, against, number < len(claim.pairs)) for number, (arm, against) in enumerate(pairs)]
+    pairs = rows_of(found)
+    rows = [_row(there, arm, against, number < len(found.contrasts)) for number, (arm, against) in enumerate(pairs)]
     near = [row["mean"] for row in rows if row["contrast"] and row["n"]]
     for row in rows:
         row["far"] = bool(row["n"] and near) and not min(near) - FAR <= row["mean"] <= max(near) + FAR
     return rows
 
 
-def _row(report: Report, arm: str, against: str, contrast: bool) -> dict:
-    d, found = paired(report.values, arm, against), report.contrast(arm, against)
+def _row(there: Evidence, arm: str, against: str, contrast: bool) -> dict:
+    report = there.report
+    d, found = paired(report.values, arm, against), there.contrast(arm, against) if against in there.against(arm) else None
     return {
         "arm": report.labels[arm], "against": report.labels[against], "contrast": contrast, "n": len(d),
         "seeds": np.round(d, 4).tolist(), "mean": round(float(d.mean()), 4) if len(d) else None,
@@ -92,7 +86,8 @@ def intervals(d: np.ndarray) -> list[list[float]]:
     return [[round(float(value), 4) for value in one] for one in there]
 
 
-def _detectable(report: Report, claim: Claim) -> list[float]:
+def _detectable(report: Report, found: Verdict) -> list[float]:
     """Of the first contrast, for every n: the difference that is found with 80 % power, at the level of the worst place of the family."""
-    d, tested = paired(report.values, *claim.pairs[0]), sum(c.n >= 2 for c in report.contrasts)
-    return [round(float(detectable(n, LEVEL / tested) * d.std(ddof=1)), 4) for n in SEEDS] if len(d) >= 2 else []
+    first = found.contrasts[0]
+    d, level = paired(report.values, first.arm, first.against), LEVEL / first.family
+    return [round(float(detectable(n, level) * d.std(ddof=1)), 4) for n in SEEDS] if len(d) >= 2 else []

@@ -1,0 +1,143 @@
+"""What is said of a verdict: every sentence and table cell of the claims' pages, Markdown, made from rows."""
+
+from pathlib import Path
+
+from reducenet.study.claims import rates
+from reducenet.study.claims.records import Records
+from reducenet.study.claims.verdict import KINDS, Replication, Verdict
+from reducenet.study.report.prose import bare, interval, joined, signed
+from reducenet.study.report.statistics import RESULT, Contrast, Reading
+from reducenet.study.report.text import code, inline
+
+SIDES = {Reading.HIGHER: "above", Reading.LOWER: "below"}
+
+
+def pair(records: Records, study: str, c: Contrast) -> str:
+    """`drop + frozen classifier minus plain student`."""
+    there = records.study(study)
+    return f"{inline(there.label(c.arm))} minus {inline(there.label(c.against))}"
+
+
+def answer(records: Records, found: Verdict) -> str:
+    """One sentence: the verdict, and the contrast that it rests on."""
+    if found.claim.exact and found.worst is not None:
+        return (f"{found.kind.capitalize()}: over {found.rows} rows the largest difference of a logit is {found.worst:.0e} in float64, and "
+                f"{found.claim.exact.within:.0e} is allowed.")  # fmt: skip
+    c = found.deciding
+    if c is None:
+        return f"{inline(found.text).capitalize()}."
+    there = records.study(found.claim.study)
+    arm, against = inline(there.label(c.arm)), inline(there.label(c.against))
+    held = f"{signed(c.mean)} points [{signed(c.low)}, {signed(c.high)}], n = {c.n}"
+    if found.kind == "not decided yet":
+        return f"{inline(found.text).capitalize()}. So far {arm} minus {against}: {held if c.n >= RESULT else 'no result'}."
+    if found.kind == "undecided":
+        return f"Undecided: {arm} minus {against} is {held}; {c.detectable:.1f} points would have been found with 80 % power."
+    where = SIDES.get(c.reading, f"equivalent within ±{found.claim.margin:g} points to")
+    head = "No such difference" if found.kind == "equivalent" else found.kind.capitalize()
+    return f"{head}: {arm} is {where} {against}: {held}, {p_of(c)}."
+
+
+def p_of(c: Contrast) -> str:
+    """The p that the reading rests on, adjusted by Holm over the register."""
+    p = c.p_equivalent if c.reading == Reading.EQUIVALENT else c.p
+    said = bare(p)
+    return f"p {said}" if said.startswith("<") else f"p = {said}"
+
+
+def other_images(found: Verdict) -> str:
+    """Whether other images would say the same, of the deciding contrast."""
+    on, c = found.images, found.deciding
+    if on is None or c is None or c.n < RESULT:
+        return ""
+    holds = (on.low > 0) == (on.high > 0)
+    return (f"With the test images drawn anew as well as the seeds the interval is [{signed(on.low)}, {signed(on.high)}]"
+            f"{'' if c.reading not in SIDES else ', and still has no 0 in it' if holds else ', which has 0 in it'}. On the same images "
+            f"McNemar's exact test finds the first better in {on.better} and worse in {on.worse} of {on.n} seeds. The exact sign-flip test "
+            f"of this pair alone: p = {bare(c.p_flip).removeprefix('< ')}.")  # fmt: skip
+
+
+def contrast_row(records: Records, study: str, c: Contrast) -> dict:
+    """A line of a table of contrasts: the one reading of the pair on its page."""
+    p, same, flip = (bare(p) if c.n >= RESULT else "" for p in (c.p, c.p_equivalent, c.p_flip))
+    mde = f"{c.detectable:.1f}" if c.detectable == c.detectable else ""
+    return dict(pair=pair(records, study, c), n=c.n, points=interval(c), p=p, same=same, flip=flip, mde=mde, reading=c.reading.marked)
+
+
+def replication_row(records: Records, again: Replication) -> dict:
+    held = "; ".join(f"{pair(records, again.study, c)}: {interval(c)}" for c in again.contrasts if c.n)
+    return dict(study=f"[{again.study}](../{again.study}/report.md)" if again.contrasts and again.contrasts[0].n else code(again.study),
+                regime=inline(again.regime), said=f"{KINDS[again.kind]} {inline(again.text)}", points=held)  # fmt: skip
+
+
+def seed_rows(records: Records, found: Verdict) -> list[dict]:
+    """Every seed of the deciding contrast: both accuracies, each linked to its executed run, and their difference."""
+    c = found.deciding
+    report = records.report(found.claim.study) if c is not None else None
+    if report is None:
+        return []
+    ok = report.ok.set_index(["arm", "seed"])
+    lines = []
+    for seed in sorted(report.rows.seed.unique()):
+        cells = {}
+        for arm in (c.arm, c.against):
+            there = (arm, seed) in ok.index
+            cells[arm] = (
+                f"[{100 * ok.loc[(arm, seed)].test_accuracy:.2f}](../{report.name}/runs/{ok.loc[(arm, seed)].run}.ipynb)" if there else ""
+            )
+        both = all(cells.values())
+        gap = report.values.loc[seed, c.arm] - report.values.loc[seed, c.against] if both else None
+        lines.append(dict(seed=seed, arm=cells[c.arm], against=cells[c.against], gap=signed(gap) if both else "no pair"))
+    return lines
+
+
+def control_rows(records: Records, found: Verdict, pairs: list[tuple[str, str]]) -> list[dict]:
+    """Every arm of the figure: its mean and what it cost."""
+    report = records.report(found.claim.study)
+    arms = dict.fromkeys(arm for one in pairs for arm in one)
+    rows = {arm: report.accuracy_row(arm) for arm in arms}
+    role = {**dict.fromkeys(found.claim.controls, "control"), **{arm: "contrast" for one in found.claim.pairs for arm in one}}
+    return [dict(name=row["name"], role=role[arm], mean=row["mean"] + row["interval"], n=row["n"], cost=report.cost_row(arm)["ledger"])
+            for arm, row in rows.items()]  # fmt: skip
+
+
+def threats(records: Records, found: Verdict) -> list[str]:
+    """What to bear in mind, from the rows and the register."""
+    claim, lines = found.claim, []
+    if found.absent:
+        lines.append(f"Controls that are missing: {inline('; '.join(found.absent))}.")
+    if found.regime:
+        lines.append(f"One regime: {inline(found.regime)}. What holds in it need not hold in another.")
+    if found.kind in ("supported", "refuted", "equivalent") and not claim.exact and not found.replicated.startswith(("1", "2", "3")):
+        lines.append(f"Replications: {found.replicated}. A result is what happens again.")
+    if found.cost is not None and abs(found.cost - 1) > 0.05:
+        lines.append(f"The two arms of the deciding contrast do not cost the same to train: {found.cost:.2f} to 1, teachers included.")
+    if claim.held and found.contrasts:
+        lines.append(rates.said(records, records.study(claim.study), claim.arms))
+        lines += [inline(note) for note in records.study(claim.study).notes]
+    if claim.exact:
+        lines.append(
+            "The rows assert the networks of these studies on validation images of one size; the algebra is proved and tested apart."
+        )
+    return [line for line in lines if line]
+
+
+def course_pages(project: Path, study: str) -> list[tuple[str, str]]:
+    """(title, path from reports/claims) of the notebooks whose evidence is this study."""
+    found = []
+    for source in sorted((project / "notebooks" / "src").glob("[0-9]*.py")):
+        text = source.read_text(encoding="utf-8")
+        if f'open_page("{study}"' in text.replace("open_page(\n    ", "open_page("):
+            title = next(line for line in text.splitlines() if line.startswith("# # ")).removeprefix("# # ")
+            found.append((inline(title), f"../../notebooks/{source.stem}.ipynb"))
+    return found
+
+
+def tally(verdicts: dict[str, Verdict]) -> str:
+    """`1 supported, 1 refuted, 3 undecided, 19 not decided yet`."""
+    counts = {kind: sum(found.kind == kind for found in verdicts.values()) for kind in KINDS}
+    return joined([f"{count} {kind}" for kind, count in counts.items() if count])
+
+
+def decided(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+    return {name: found for name, found in verdicts.items() if found.kind in ("supported", "refuted", "equivalent")}
