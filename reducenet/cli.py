@@ -82,8 +82,11 @@ def _parser() -> _Parser:
     what = "play finished runs again with changed code: equal numbers keep the version of a word, other numbers raise it"
     command = commands.add_parser("accept", help=what, description=what)
     command.add_argument("--raise", dest="raised", action="store_true", help="raise the versions of words that give other numbers")
-    command = commands.add_parser("data", help="fetch a data set into the cache folder", description="fetch a data set")
-    command.add_argument("name", help="fashion-mini, fashion-mnist, cifar10, cifar100 or synthetic")
+    what = "fetch a data set into the cache folder, or look at images of your own"
+    command = commands.add_parser("data", help=what, description=what)
+    command.add_argument(
+        "name", help="fashion-mini, fashion-mnist, cifar10, cifar100 or synthetic; or a place, as my_images.npz or pictures/"
+    )
     return parser
 
 
@@ -280,9 +283,15 @@ def _accept(options) -> int:
 
 
 def _data(options) -> int:
-    from reducenet.data.sources import download
+    from reducenet.data.sources import download, is_own
 
-    print(f"{options.name} is in {download(options.name)}")
+    if is_own(options.name):
+        from reducenet.data.tensors import about, load
+
+        for what, found in about(load(options.name)).items():
+            print(f"{what}: {found}")
+    else:
+        print(f"{options.name} is in {download(options.name)}")
     return 0
 
 

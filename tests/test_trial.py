@@ -1,16 +1,20 @@
 """`reducenet try`: a network and images of one's own, four arms, one command; and what a network that is not ours draws at random."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
 import torch
-from studies import here, make
+import torchvision
+from studies import ROOT, here, make
 
 from reducenet import drop_branch, fit, widen
-from reducenet.cli import main
+from reducenet.cli import _parser, main
 from reducenet.data.tensors import about, load
 from reducenet.nets.seeding import drawing_from
+from reducenet.nets.widened import Widened
 from reducenet.play import checkpoint
 from reducenet.play.play import Bench, play
 from reducenet.store import Store
@@ -189,3 +193,44 @@ def test_a_study_of_ones_own_network_is_read_with_its_word_alone(place):
         read(file)
     add("nets.py")
     assert read(file).chains["a"][0] == {"mine": {"channels": 4}}
+
+
+# ---- the page about it
+
+PAGE = (ROOT / "docs" / "own.md").read_text(encoding="utf-8")
+
+
+def test_what_the_page_shows_works(place):
+    commands, (word, calls), (study,) = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) for language in ("sh", "python", "toml"))
+    for command in commands:
+        options = _parser().parse_args(shlex.split(command)[1:])
+        assert (options.command, options.network, options.images) == ("try", "my_network.py", "my_images.npz")
+    exec(calls, {})
+    (place / "my_network.py").write_text(word)
+    (place / "mine.npz").rename("my_images.npz")
+    add("my_network.py")
+    head = 'title = "t"\nseeds = 1\ncompare = { baseline = "teacher" }\nfit = { epochs = 1 }\n'
+    (place / "study.toml").write_text(head + study)
+    made = plan("study.toml", "cpu")
+    played = play(made.study.chains["teacher"][:2], Bench(load("my_images.npz").subset(16)))
+    assert [name for name, m in played.net.named_modules() if isinstance(m, Widened)] == ["0"]
+    for file in re.findall(r"\]\(([^)]+)\)", PAGE):
+        assert (ROOT / "docs" / file).exists()
+
+
+def test_the_example_is_torchvisions_network(anew):
+    """Of 64 channels, but for the stem, it is torchvision's, tensor by tensor."""
+    add(ROOT / "examples" / "resnet18.py")
+    made = function(find("sentence", "resnet18"))
+    mine, theirs = made(64, num_classes=1000).state_dict(), torchvision.models.resnet18().state_dict()
+    assert [key for key in theirs if mine[key].shape != theirs[key].shape] == ["conv1.weight"]
+    assert list(mine) == list(theirs)
+    assert made(4, num_classes=10, in_channels=1)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    chains = read(ROOT / "examples" / "resnet18.toml").chains
+    assert {tuple(move) for chain in chains.values() for move in chain} >= {
+        ("resnet18",),
+        ("widen",),
+        ("drop_branch",),
+        ("fit",),
+        ("fuse",),
+    }
