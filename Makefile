@@ -9,7 +9,7 @@ BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 LOCK := $(shell $(PYTHON) -c "import platform, sys; print('-c requirements.lock' if sys.version_info[:2] == (3, 11) and \
 	(platform.system(), platform.machine()) == ('Linux', 'x86_64') else '')" 2>/dev/null)
 
-.PHONY: help play study site test test-fast test-slow mutants lab notebooks pages lint clean
+.PHONY: help play study site test test-fast test-slow mutants bench bench-gpu lab notebooks pages lint clean
 
 help:
 	@echo "make play       environment, then a trained network in your browser: fade its branch"
@@ -19,6 +19,8 @@ help:
 	@echo "make test-fast  environment, then the tests that take little: a minute"
 	@echo "make test-slow  environment, then the slow tests"
 	@echo "make mutants    environment, then which small changes to the code no test notices"
+	@echo "make bench      environment, then how fast this is against the usual recipe, into docs/benchmarks.md; ALL=1: a whole study too"
+	@echo "make bench-gpu  the same for what needs CUDA"
 	@echo "make lab        environment, then JupyterLab on notebooks/"
 	@echo "make notebooks  build the notebooks from their sources"
 	@echo "make pages      run every page as it is, and write what it took into notebooks/times.json"
@@ -53,6 +55,12 @@ test-slow: .venv/ready
 
 mutants: .venv/ready
 	$(BIN)/python tests/mutate.py
+
+bench: .venv/ready
+	@$(BIN)/python -m benchmarks $(if $(ALL),--all)
+
+bench-gpu: .venv/ready
+	@$(BIN)/python -m benchmarks --gpu
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_start_here.ipynb

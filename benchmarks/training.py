@@ -1,0 +1,37 @@
+"""`fit` against the usual recipe: images a second of both cores."""
+
+from benchmarks.crew import Crew
+from benchmarks.harness import Reach, Row, Size, Turn, at_least, interleave, row
+from benchmarks.usual import at_its_best, shape, speed
+from reducenet import build, fit, load_data
+
+STUDENT = {"block": "plain", "width": 8, "stem_stride": 2}
+TEACHER = {"block": "scaler", "expansion": 4, "width": 8, "stem_stride": 2}
+
+
+def fitting(number: int, made: dict, data: str, images: int) -> Turn:
+    """A turn: `fit` for one epoch on the first `images` of `data`; the seconds of its steps."""
+    given = load_data(data).subset(images)
+    net = build(**made, **shape(given), seed=number)
+    return lambda: fit(net, given, epochs=1, seed=number, device="cpu", progress=False).rows[0]["seconds"]
+
+
+def student(size: Size) -> list[Row]:
+    return [_against_the_usual("training, student, width 8", STUDENT, size, at_least(5.5))]
+
+
+def teacher(size: Size) -> list[Row]:
+    return [_against_the_usual("training, teacher, width 8", TEACHER, size, at_least(2.9))]
+
+
+def _against_the_usual(figure: str, made: dict, size: Size, reach: Reach) -> Row:
+    with Crew(1, 2) as alone, Crew(2, 1) as pair:
+        usual = at_its_best(alone, pair, made, size.data, size.images)
+        ours = speed(pair, size.images, pair.turn(fitting, made, size.data, size.images))
+        given = interleave({"ours": ours, "usual": usual.rate}, size.rounds)
+    return row(
+        figure, "images/s", given["ours"], given["usual"], reach=reach,
+        ours_is="fit, two processes of one thread", reference_is=usual.said,
+        holds_back="Views are made in one call for a whole batch, so what is left is the network itself: BatchNorm, ReLU and additions "
+        "read and write every map again, each operation has a fixed cost, and convolutions take what they take.",
+    )  # fmt: skip
