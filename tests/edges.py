@@ -371,12 +371,32 @@ class Small(nn.Module):
         return x * (1 + self.calls % 2)
 
 
+class Headed(nn.Module):
+    """Its first layer in the order of names takes no image, and what its last one does depends on the type of its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.body = nn.Linear(4, 4), conv_bn(nn.BatchNorm2d(4))
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3))) * (2 if type(x) is torch.Tensor else 1)
+
+
 def hooked_everywhere() -> str:
     handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, out: out * 2)
     try:
         return fusing(Of(Of.body))
     finally:
         handle.remove()
+
+
+def convs_patched() -> str:
+    right = nn.Conv2d._conv_forward
+    nn.Conv2d._conv_forward = lambda self, x, weight, bias: right(self, x, 2 * weight, bias)
+    try:
+        return fusing(Of(Of.body))
+    finally:
+        nn.Conv2d._conv_forward = right
 
 
 def patched(name, function):
@@ -399,10 +419,12 @@ case(KIND, "autocast")(lambda: fusing(Of(in_autocast)))
 case(KIND, "`with torch.no_grad()`")(lambda: fusing(Of(without_gradient)))
 case(KIND, "`@torch.inference_mode()`")(lambda: fusing(Of(decorated)))
 case(KIND, "a hook on all modules of the process")(hooked_everywhere)
+case(KIND, "a `_conv_forward` of all convs in the process")(convs_patched)
 case(KIND, "a conv with a `_conv_forward` of its own")(
     lambda: fusing(patched("_conv_forward", lambda self, x, weight, bias: F.conv2d(x, 2 * weight, bias, padding=1)))
 )
 case(KIND, "a conv with a `forward` of its own")(lambda: fusing(patched("forward", lambda self, x: F.conv2d(x, self.weight, padding=1))))
+case(KIND, "a head that is made before the first conv")(lambda: fusing(Headed()))
 case(KIND, "random numbers of Python")(lambda: fusing(Of(lambda s, x: s.body(x) * random.random())))
 case(KIND, "random numbers of torch")(lambda: fusing(Of(lambda s, x: s.body(x) * torch.rand(())), again=lambda: torch.manual_seed(0)))
 case(KIND, "a branch on the size of the batch")(lambda: fusing(Of(lambda s, x: s.body(x) * (2 if x.shape[0] > 1 else 1))))

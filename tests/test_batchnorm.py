@@ -133,3 +133,22 @@ def test_refuses_a_net_without_a_bn_that_may_move(net):
 def test_refuses_less_than_one_batch(images, batch, message):
     with pytest.raises(ValueError, match=f"^recalibrate: {message}"):
         recalibrate(small("plain"), load("synthetic"), images=images, batch=batch)
+
+
+def test_one_value_a_channel_has_no_variance():
+    net = nn.Sequential(nn.Conv2d(1, 4, 12), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 4))
+    with pytest.raises(MoveError, match="recalibrate: at batch = 1 a BatchNorm sees one value a channel"):
+        recalibrate(net, load("synthetic"), images=4, batch=1)
+    recalibrate(net, load("synthetic"), images=4, batch=2)
+
+
+def test_batchnorms_of_flat_features_are_estimated_and_frozen_ones_stay():
+    """By hand: the mean over batches of their means and unbiased variances."""
+    data = load("synthetic")
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(144), nn.Linear(144, 4), nn.BatchNorm1d(4))
+    new = recalibrate(freeze(net, "3.running_*"), data, images=40, batch=20)
+    chosen = torch.randperm(len(data.train.images), generator=generator(0, "recalibrate"))[:40]
+    x = data.normalise(data.train.images[chosen]).flatten(1)
+    torch.testing.assert_close(new[1].running_var, torch.stack([half.var(0) for half in x.split(20)]).mean(0))
+    torch.testing.assert_close(new[1].running_mean, x.mean(0))
+    assert torch.equal(new[3].running_var, torch.ones(4))

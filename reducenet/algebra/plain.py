@@ -26,7 +26,13 @@ def more(module: nn.Module) -> str:
     if module._forward_hooks or module._forward_pre_hooks:
         return "forward hooks (pruning masks, weight norm)"
     patched = [name for name in vars(module).keys() - INTERNAL if inspect.isroutine(getattr(type(module), name, None))]
-    return f"a {min(patched)} of its own, put there from outside" if patched else ""
+    if patched:
+        return f"a {min(patched)} of its own, put there from outside"
+    if type(module).__module__.startswith("torch.nn."):  # a layer of torch whose class somebody has changed for the whole process
+        for name in ("forward", "_conv_forward"):
+            if not (getattr(getattr(type(module), name, None), "__module__", None) or "torch.").startswith("torch."):
+                return f"another {name} in its class, put there from outside"
+    return ""
 
 
 def is_batch_norm(module: nn.Module) -> bool:

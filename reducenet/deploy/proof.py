@@ -15,6 +15,7 @@ from reducenet.nets.seeding import generator
 
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-3}  # of the largest output; rounding of deep networks stays far below
 COARSE = 0.05  # for half precision, where a network can run in nothing else
+TRIES = 12  # shapes that are tried where no example is given
 ATOMS = int | float | complex | str | bool | bytes | None
 
 
@@ -82,16 +83,11 @@ def arguments(example: Any) -> tuple:
 
 
 def made_up(net: nn.Module) -> tuple | None:
-    """Arguments that `net` takes, found by its first layer; None where none were found, or only its own class knows what it takes."""
-    shapes = {nn.Linear: lambda m: [(m.in_features,)], nn.Conv1d: lambda m: [(m.in_channels, 64)],
-              nn.Conv3d: lambda m: [(m.in_channels, 16, 16, 16)],
-              nn.Conv2d: lambda m: [(m.in_channels, side, side) for side in (33, 64, 224)]}  # fmt: skip
-    first = next((m for m in net.modules() if isinstance(m, tuple(shapes))), None)
-    if first is None or not isinstance(next(first.parameters(), None), Tensor):
-        return None
-    original = copied(net).cpu().eval()
-    dtype = next(first.parameters()).dtype
-    for shape in next(make for kind, make in shapes.items() if isinstance(first, kind))(first):
+    """Random arguments that `net` takes: what one of its layers takes, the first that fits; None where none does."""
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    original = copied(net).cpu().eval() if layers else net
+    for shape in itertools.islice(dict.fromkeys(itertools.chain(*map(_taken_by, layers))), TRIES):
         inputs = (torch.randn(2, *shape, generator=generator("made up", *shape)).to(dtype),)
         try:
             _run(original, inputs)
@@ -99,6 +95,14 @@ def made_up(net: nn.Module) -> tuple | None:
             continue
         return inputs
     return None
+
+
+def _taken_by(layer: nn.Module) -> list[tuple[int, ...]]:
+    """Shapes that `layer` takes, without the batch."""
+    if isinstance(layer, nn.Linear):
+        return [(layer.in_features,)]
+    axes = len(layer.kernel_size)
+    return [(layer.in_channels, *[side] * axes) for side in {1: (64,), 2: (33, 64, 28, 32, 224), 3: (16,)}[axes]]
 
 
 def neighbours(inputs: tuple) -> Iterator[tuple]:

@@ -25,9 +25,8 @@ class FusionReport:
     """A network before and after `fuse`: `print(report)` is a table, and a notebook shows one.
 
     `before` and `after` hold layers, parameters, MACs of one image, and the latency in seconds: the median forward pass of `batch` images
-    on one thread, over rounds in which both had their turn, and the quartiles of the rounds. `proof` holds the largest difference of an
-    output, the largest output, to compare it with, and in what dtype and on how many passes. `steps` and `left` are what was done, and what
-    was not and why, by dotted names.
+    on one thread, over rounds in which both had their turn, and the quartiles of the rounds. `proof` says how far the outputs of both are
+    apart, and how that was found. `steps` and `left` are what was done, and what was not and why, by dotted names.
     """
 
     before: dict[str, float]
@@ -36,6 +35,16 @@ class FusionReport:
     proof: Proof
     steps: list[Step]
     left: dict[tuple[str, ...], str]
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of an output."""
+        return self.proof.difference
+
+    @property
+    def largest(self) -> float:
+        """The largest output, to compare `difference` with."""
+        return self.proof.largest
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(what, before, after), as text."""
@@ -58,7 +67,7 @@ class FusionReport:
             )
         dtype = str(self.proof.dtype).removeprefix("torch.")
         passes = f"over {self.proof.passes} passes in {dtype}" + ("" if dtype == "float64" else ", since it runs in nothing finer")
-        return [*lines, f"largest difference of an output {passes}: {self.proof.difference:.1e}, of outputs up to {self.proof.largest:.2g}"]
+        return [*lines, f"largest difference of an output {passes}: {self.difference:.1e}, of outputs up to {self.largest:.2g}"]
 
     def __str__(self) -> str:
         table = [("", "before", "after"), *self.rows()]
