@@ -473,11 +473,11 @@ def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
     text = OWN.replace("seeds = 2", "seeds = 5")
     tried(make(tmp_path, text))
     project = Project(tmp_path, text)
-    project.report("--out", str(tmp_path / "page"))
+    page = project.report("--out", str(tmp_path / "page"))
     report = Report(read(project.file), read_rows(tmp_path / "page"))
     shown = {row["name"]: row for row in tuned.rows(report)}
     assert list(shown) == ["the teacher", "plain", "drop", "lora"]
-    assert shown["plain"]["tried"] == "0.02: 33.39 · **0.4: 45.00**" or "**0.4: 45.00**" in shown["plain"]["tried"]
+    assert shown["plain"]["tried"] == "0.02: 33.39 · **0.4: 45.00** · 8: 23.39"
     assert shown["lora"]["tried"].startswith("**0.0125: diverged** · 0.025: diverged · ")
     assert shown["drop"]["tried"] == ""
     assert shown["drop"]["cost"] == shown["the teacher"]["cost"]
@@ -485,11 +485,19 @@ def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
     assert shown["lora"]["cost"] == f"{macs / report.ledger['plain']:.2f}"
     said = tuned.sentence(report)
     assert "over seeds 100 and 101, which no result uses" in said
-    assert "the teacher and lora went beyond the grid" in said.replace("the teacher, plain and lora", "the teacher and lora")
+    assert "the teacher, plain and lora went beyond the grid, since the best rate was at its edge." in said
     assert "the teacher ended at the edge of what was tried: a better rate may lie beyond." in said
     assert "lora diverged at every rate." in said
     assert "long kept the rate that the study says." in said
     assert "no choice yet" not in said
+    assert page["tuned.json"] == tuned_file(project.file).read_bytes()
+    text = page["report.md"].decode()
+    assert f"\n| drop |  | {shown['drop']['cost']} |\n" in text
+    assert f"\n{said} Tuning cost counts" in text
+    told = json.loads(page["tuned.json"])
+    told["arms"]["lora"]["train_macs"] += 1
+    tuned_file(project.file).write_text(json.dumps(told))
+    assert project.report("--out", str(tmp_path / "page"))["summary.json"] != page["summary.json"]
     untuned = Report(read(make(tmp_path / "b", TINY)), read_rows(tmp_path / "page"))
     assert tuned.sentence(untuned) == ""
     assert tuned.rows(untuned) == []

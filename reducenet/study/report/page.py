@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from reducenet.study.report import figures
+from reducenet.study.report import figures, tuned
 from reducenet.study.report.answer import lead
 from reducenet.study.report.prose import Report
 from reducenet.study.report.statistics import RESULT
@@ -84,7 +84,7 @@ def to_markdown(report: Report, drawn: dict[str, Drawn]) -> str:
         accuracy=[report.accuracy_row(arm) | {"ledger": cost["ledger"]} for arm, cost in zip(arms, costs, strict=True)], costs=costs,
         comparisons=[report.comparison_row(c) for c in sorted(report.contrasts, key=lambda c: c.against == report.baseline)],
         seeds=sorted(report.rows.seed.unique()), every=[report.every_row(arm) for arm in arms],
-        chains=[report.chain_row(arm) for arm in arms],
+        chains=[report.chain_row(arm) for arm in arms], tuned=tuned.rows(report), tuning=tuned.sentence(report),
     )  # fmt: skip
 
 

@@ -28,10 +28,12 @@ from reducenet.study.report.page import render
 from reducenet.study.report.prose import Report
 from reducenet.study.report.rows import answers, collect
 from reducenet.study.report.tables import IMAGES, RESULTS, TIMINGS, filled, read_rows, to_csv
+from reducenet.study.tuning.choices import file_of
 from reducenet.words.meaning import meaning
 
 PACKAGE = Path(__file__).parents[2]
 TABLES = (RESULTS, TIMINGS, ANSWERS)
+TUNED = "tuned.json"
 CODE = ("study/report/*", "style.py", "play/show.py", "words/sentence.py")  # what a report looks like
 
 
@@ -51,7 +53,7 @@ def write(plan: Plan, store: Store, out: Path, force: bool = False, timings: boo
                          f"`reducenet run {plan.name}` first")  # fmt: skip
     results = to_csv(rows)
     tables = {RESULTS: results.encode(), TIMINGS: _timings(out, results, to_csv(took), timings).encode(),
-              ANSWERS: saved(answers(plan, store, rows)), **of_ones_own(plan, store)}  # fmt: skip
+              ANSWERS: saved(answers(plan, store, rows)), **of_ones_own(plan, store), **chosen(plan)}  # fmt: skip
     key = freshness(plan, tables)
     fresh = force or not _is_current(out, key, tables)
     if fresh:
@@ -65,6 +67,11 @@ def of_ones_own(plan: Plan, store: Store) -> dict[str, bytes]:
     found = [store.result(run.trained) for run in plan.runs.values()] if is_own(plan.study.images) else []
     known = next((result["data"] for result in found if result), None)
     return {IMAGES: (json.dumps(known, indent=1, ensure_ascii=False) + "\n").encode()} if known else {}
+
+
+def chosen(plan: Plan) -> dict[str, bytes]:
+    """What was tried to choose learning rates, as it lies beside the study; nothing where it says them."""
+    return {TUNED: file_of(plan.path).read_bytes()} if plan.study.tune else {}
 
 
 def saved(array: np.ndarray) -> bytes:
