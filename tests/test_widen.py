@@ -14,8 +14,10 @@ from torchvision.models import mobilenet_v3_small, resnet18
 from reducenet import load, save
 from reducenet.data.tensors import load as load_data
 from reducenet.deploy.fuse import fuse
-from reducenet.learn.train import fit
+from reducenet.learn.measure import macs
+from reducenet.learn.train import fit, named_loss
 from reducenet.methods.depthshrinker import search_mask
+from reducenet.methods.supernet import narrow, search_width
 from reducenet.methods.widen import fronts, widen
 from reducenet.moves.activations import linearise, loosen, settle
 from reducenet.moves.branch import drop_branch, set_scaler
@@ -129,17 +131,22 @@ def test_in_train_mode_too(name, images):
     )  # statistics moved alike
 
 
+def as_teacher(teacher, expansion, **more):
+    """The same numbers, in a student that was widened."""
+    student, tensors = build("plain", width=4, num_classes=len(teacher.classifier.bias)).double().eval(), teacher.state_dict()
+    student.load_state_dict(tensors, strict=False)
+    wide = widen(student, "*branch2.0", expansion, **more)
+    for name, m in wide.named_modules():
+        if isinstance(m, Widened):
+            own = name.removesuffix("branch2.0") + "branch1."
+            m.branch1.load_state_dict({key.removeprefix(own): t for key, t in tensors.items() if key.startswith(own)})
+    return wide
+
+
 def test_it_is_the_articles_teacher_where_the_net_is_its_student(randomised, images):
     """The oracle is the block that was written by hand."""
-    teacher, student = randomised(build("scaler", width=4, scaler=0.6)), build("plain", width=4).double().eval()
-    student.load_state_dict(teacher.state_dict(), strict=False)
-    wide = widen(student, at="*branch2.0", scaler=0.6)
-    tensors = teacher.state_dict()
-    with torch.no_grad():
-        for name, m in wide.named_modules():
-            if isinstance(m, Widened):
-                own = name.removesuffix("branch2.0") + "branch1."
-                m.branch1.load_state_dict({key.removeprefix(own): t for key, t in tensors.items() if key.startswith(own)})
+    teacher = randomised(build("scaler", width=4, scaler=0.6))
+    wide = as_teacher(teacher, 4, scaler=0.6)
     x = images(1, 12)
     assert torch.equal(wide(x), teacher(x))
     assert torch.equal(set_scaler(wide, 0.2)(x), set_scaler(teacher, 0.2)(x))
@@ -241,6 +248,29 @@ def test_replicates_stand_side_by_side_and_go_apart(randomised, images):
     for one, net, y in zip(unstack(side_by_side), nets, side_by_side(x), strict=True):
         assert torch.allclose(y, net(x[0]), atol=1e-10)
         assert torch.equal(drop_branch(one)(x[0]), drop_branch(net)(x[0]))
+
+
+def test_narrower_selves_are_those_of_the_block_that_was_written_by_hand(randomised, images):
+    """`narrow`, `sandwich`, `netaug` and `search_width` on a widened student and on the teacher of the same numbers."""
+    teacher = randomised(build("scaler", width=4, expansion=3, num_classes=4))
+    wide, x = as_teacher(teacher, 3), images(1, 12)
+    for expansion in (0, 2, [0, 1, 3], [2, 0, 0], 3):
+        one, other = narrow(wide, expansion), narrow(teacher, expansion)
+        assert torch.equal(one(x), other(x))
+        assert macs(one, (1, 12, 12)) == macs(other, (1, 12, 12))
+    y = torch.tensor([0, 1, 2])
+    for name in ("sandwich", "netaug"):
+        values = [named_loss(name, seed=3)(net.train(), x, y) for net in (wide, teacher)]
+        assert values[0][0] == values[1][0]
+        values[0][0].backward()
+        assert wide.get_submodule("stem.0").weight.grad.abs().sum() > 0
+    data = load_data("synthetic").subset(256)
+    found = [search_width(net.float().eval(), data, budget=0.7, tries=3, images=200) for net in (wide, teacher)]
+    assert found[0] == found[1]
+    mixed = narrow(wide, [0, 1, 3])
+    assert "stage1.0.branch2.0.weight" in mixed.state_dict()
+    assert [name for name, m in mixed.named_modules() if isinstance(m, Widened)] == ["stage2.0.branch2.0", "stage3.0.branch2.0"]
+    assert list(drop_branch(mixed).state_dict()) == list(drop_branch(teacher).state_dict())
 
 
 def test_a_search_for_masks_takes_a_widened_conv_for_a_group():

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections import OrderedDict
 from functools import lru_cache
 
 import torch
@@ -17,10 +18,11 @@ from reducenet.learn.batchnorm import recalibrate
 from reducenet.learn.device import device_for
 from reducenet.learn.evaluate import accuracy
 from reducenet.methods.pruning import resize
-from reducenet.moves.branch import without_branch1
+from reducenet.moves.branch import without_branch1, without_branches
 from reducenet.moves.surgery import chosen, copied, replace
 from reducenet.nets.blocks import ScalerBlock
 from reducenet.nets.seeding import generator
+from reducenet.nets.widened import Widened
 from reducenet.words import AtLeast0, AtLeast2, Count, MoveError, Part, Positive, loss, move, search
 
 
@@ -45,18 +47,20 @@ def narrow(net: nn.Module, expansion: Count | list[Count]) -> nn.Module:
         inner = list(range(one * _planes(net.get_submodule(name))))
         keep |= {f"{name}.branch1.0": {"out": inner}, f"{name}.branch1.1": {"out": inner}, f"{name}.branch1.3": {"in": inner}}
     net = resize(net, keep)
-    return replace(net, lambda name, _: name in bare, lambda _, block: without_branch1(block)) if bare else net
+    of_blocks = {name for name in bare if isinstance(net.get_submodule(name), ScalerBlock)}
+    net = replace(net, lambda name, _: name in of_blocks, lambda _, block: without_branch1(block)) if of_blocks else net
+    return without_branches(net, set(bare) - of_blocks)
 
 
-def _planes(block: ScalerBlock) -> int:
+def _planes(block: ScalerBlock | Widened) -> int:
     return block.branch1[3].out_channels
 
 
 def _widest(move: str, net: nn.Module) -> dict[str, int]:
     """The expansion of every scaler block, by name."""
-    blocks = chosen(net, ScalerBlock)
+    blocks = chosen(net, ScalerBlock | Widened)
     if not blocks:
-        raise MoveError(f"{move}: no scaler block here; only these hold their narrower selves, until drop_branch")
+        raise MoveError(f"{move}: no scaler block here, no widened conv; only these hold their narrower selves, until drop_branch")
     for name, block in blocks.items():
         if block.branch1[3].in_channels % _planes(block):
             raise MoveError(
@@ -66,8 +70,13 @@ def _widest(move: str, net: nn.Module) -> dict[str, int]:
 
 
 def _skeleton(net: nn.Module, expansion: tuple[int, ...]) -> nn.Module:
-    """The sub-network without numbers of its own."""
-    return narrow(net, list(expansion)).to("meta")
+    """The sub-network without numbers of its own; all that is left is called as in `net`."""
+    asked = dict(zip(_widest("narrow", net), expansion, strict=True))
+    bare = {name for name, one in asked.items() if one == 0 and isinstance(net.get_submodule(name), Widened)}
+    if bare:  # narrow would put conv, BN and activation back into their own places
+        net = replace(net, lambda name, _: name in bare, lambda _, wide: nn.Sequential(OrderedDict(branch2=wide.branch2)))
+    left = [one for name, one in asked.items() if name not in bare]
+    return (narrow(net, left) if left else net).to("meta")
 
 
 def _through(net: nn.Module, skeleton: nn.Module, x: Tensor, statistics) -> Tensor:

@@ -5,7 +5,6 @@
 The network is traced to find where a branch may stand, and never rewritten: its own code runs, with the branch and without.
 """
 
-import copy
 from collections import Counter
 from fnmatch import fnmatch
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from reducenet.algebra.plain import is_batch_norm
 from reducenet.deploy.trace import NotTraceable, traced
-from reducenet.moves.surgery import chosen, listed
+from reducenet.moves.surgery import chosen, copied, listed
 from reducenet.nets.activation import LambdaReLU
 from reducenet.nets.blocks import PublishedBlock, ScalerBlock
 from reducenet.nets.seeding import initialise
@@ -60,7 +59,7 @@ def widen(net: nn.Module, at: Names = "*", expansion: Positive = 4, *, scaler: S
     except MoveError as error:
         why = next((f"; {name}: {reason}" for name, reason in others.items() if any(fnmatch(name, p) for p in listed(at))), "")
         raise MoveError(f"{error}{why}") from None
-    wide = copy.deepcopy(net)
+    wide = copied(net)
     for name in names:
         _put_beside(wide, found[name], expansion, scaler, seed)
     if _steps(_graph(wide), [found[name] for name in names]) != _steps(_graph(net)):

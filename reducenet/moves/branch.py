@@ -1,5 +1,7 @@
 """The branch that goes: `drop_branch` takes branch1 out of every block, `set_scaler` sets the factor on it."""
 
+from collections.abc import Collection
+
 from torch import nn
 
 from reducenet.moves.surgery import copied, replace
@@ -34,11 +36,11 @@ def without_branch1(block: ScalerBlock | PublishedBlock) -> PlainBlock:
     return student.train(block.training)
 
 
-def without_branches(net: nn.Module) -> nn.Module:
-    """`net` itself, where what stood beside a branch is back in its own places."""
+def without_branches(net: nn.Module, at: Collection[str] | None = None) -> nn.Module:
+    """`net` itself, where what stood beside a branch is back in its own places: beside every branch, or those of these names."""
     names = {module: name for name, module in net.named_modules()}
     for wide, name in names.items():
-        if not isinstance(wide, Widened):
+        if not isinstance(wide, Widened) or (at is not None and name not in at):
             continue
         conv, *behind = wide.branch2
         if len(behind) > len(wide.places) and type(behind.pop()) is not nn.ReLU:
