@@ -341,7 +341,7 @@ def test_a_damaged_file_is_one_line(tmp_path, monkeypatch):
         tuned_file(file).write_text(text)
         with pytest.raises(StudyError) as error:
             read(file)
-        assert str(error.value).startswith(f"{tuned_file(file)}: damaged")
+        assert str(error.value).startswith(f"{file}: {tuned_file(file)}: damaged")
         assert why in str(error.value)
         assert str(error.value).endswith("delete it, `reducenet tune` makes it anew")
         assert "\n" not in str(error.value)

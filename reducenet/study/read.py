@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from reducenet.data.sources import located
-from reducenet.study.tuning.choices import Choice, Grid, OwnGrid, Tuning, read_choices, with_rate
+from reducenet.study.tuning.choices import Choice, Grid, OwnGrid, Tuning, contradiction, read_choices, with_rate
 from reducenet.words import (
     Above0,
     Count,
@@ -23,7 +23,6 @@ from reducenet.words import (
     complaint,
     find,
     place,
-    split,
     unknown,
     used,
     whole,
@@ -173,17 +172,17 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
         raise StudyError(f"{path}: cannot be read as TOML: {error}") from None
     except ValidationError as error:
         raise StudyError(f"{path}: {_first(error)}") from None
-    made = _made(study, path)
     try:
         study._file = path
-        study = study.chosen(made)
+        study = study.chosen(read_choices(path) if study.tune else {})
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:
                 raise StudyError(f"compare.{where}: {unknown('arm', name, study.arms)}")
         _check_defaults(study)
         _check_arms(study)
-        _check_tuning(study)
-    except StudyError as error:
+        if why := contradiction(study.tune, study.arms, study.tuned, {seed % TICKET for seed in study.replicates}, TICKET):
+            raise StudyError(why)
+    except ValueError as error:
         raise StudyError(f"{path}: {error}") from None
     return study
 
@@ -219,14 +218,6 @@ def _whole(study: Study, name: str, seen: list[str]) -> list[dict]:
     if [i for i, move in enumerate(chain) if next(iter(move)) in starts] != [0]:
         raise StudyError(f'arms.{name}.chain: a chain has one {" or ".join(starts)}, at its start (or names its start with after = "ARM")')
     return chain
-
-
-def _made(study: Study, path: Path) -> dict[str, Choice]:
-    """The choices beside the file, where the study wants some."""
-    try:
-        return read_choices(path) if study.tune else {}
-    except ValueError as error:
-        raise StudyError(str(error)) from None
 
 
 def _move(study: Study, entry: str | dict, where: str) -> dict:
@@ -268,23 +259,6 @@ def _check_arms(study: Study) -> None:
 
     for name in study.chains:
         visit(name, ())
-
-
-def _check_tuning(study: Study) -> None:
-    """A rate is chosen or said, not both; and with seeds that no result uses."""
-    for name, arm in study.arms.items():
-        if isinstance(arm.tune, Grid) and name not in study.tuned:
-            why = "has no fit of its own to tune" if study.tune else "has a grid, but the study does not tune; say [tune]"
-            raise StudyError(f"arms.{name}.tune: the arm {why}")
-        if name in study.tuned and "lr" in split(arm.chain[arm.last_fit])[1]:
-            raise StudyError(f"arms.{name}.chain[{arm.last_fit}]: fit: lr is chosen by tuning and said here; leave one out "
-                             "(`tune = false` in the arm keeps what is said)")  # fmt: skip
-    if study.tune and not study.tuned:
-        raise StudyError("tune: no arm has a fit to tune; leave it out")
-    if study.tune and study.tune.replicates.stop > TICKET:
-        raise StudyError(f"tune.first_seed: seeds to choose with lie below {TICKET}, not up to {study.tune.replicates.stop - 1}")
-    if shared := sorted({seed % TICKET for seed in study.replicates} & set(study.tune.replicates if study.tune else ())):
-        raise StudyError(f"tune.first_seed: seed {shared[0]} is one of the study's own; rates are chosen with seeds that no result uses")
 
 
 def _first(error: ValidationError) -> str:

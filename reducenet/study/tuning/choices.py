@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from reducenet.store import whole
-from reducenet.words import Above0, Count, Positive, Share, Strict, complaint
+from reducenet.words import Above0, Count, Positive, Share, Strict, complaint, split
 
 WIDER = 3  # rates that are tried beyond the grid
 
@@ -103,6 +103,28 @@ def beyond(tried: list[Variant]) -> float | None:
 def _round(rate: float) -> float:
     """Without the last digits of a product: 0.3 * 3 is 0.9."""
     return float(f"{rate:.6g}")
+
+
+def contradiction(tune: Tuning | None, arms: dict, tuned: list[str], seeds: set[int], limit: int) -> str | None:
+    """Why what a study and its arms say of tuning makes no sense; None where it does. A rate is chosen or said, not both, and with seeds
+    below `limit` that no result uses: not with `seeds`."""
+    for name, arm in arms.items():
+        if isinstance(arm.tune, Grid) and name not in tuned:
+            why = "has no fit of its own to tune" if tune else "has a grid, but the study does not tune; say [tune]"
+            return f"arms.{name}.tune: the arm {why}"
+        if name in tuned and "lr" in split(arm.chain[arm.last_fit])[1]:
+            return (f"arms.{name}.chain[{arm.last_fit}]: fit: lr is chosen by tuning and said here; leave one out "
+                    "(`tune = false` in the arm keeps what is said)")  # fmt: skip
+    if tune is None:
+        return None
+    if not tuned:
+        return "tune: no arm has a fit to tune; leave it out"
+    if tune.replicates.stop > limit:
+        return f"tune.first_seed: seeds to choose with lie below {limit}, not up to {tune.replicates.stop - 1}"
+    shared = sorted(seeds & set(tune.replicates))
+    return (
+        f"tune.first_seed: seed {shared[0]} is one of the study's own; rates are chosen with seeds that no result uses" if shared else None
+    )
 
 
 def with_rate(chain: list[dict], lr: float) -> list[dict]:
