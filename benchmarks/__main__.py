@@ -31,11 +31,13 @@ def main(
             raise CannotRun("this torch sees no CUDA device, and --gpu measures nothing else; `make bench` needs none")
         broken = []
         for name in wanted:
+            print(f"{name}: ", end="", flush=True)
             try:
                 measured = _measured(name, figures[name], options.quick)
             except (CannotRun, DataError) as why:
-                print(f"{name}: not measured, {why}", flush=True)
+                print(f"not measured, {why}", flush=True)
             except Exception:
+                print("broke", flush=True)
                 traceback.print_exc()
                 broken.append(name)
             else:
@@ -73,7 +75,7 @@ def _measured(name: str, figure: Figure, quick: bool) -> list[Row]:
         raise CannotRun("it needs CUDA")
     start = time.perf_counter()
     rows = results.stamped(name, figure.measure(QUICK if quick else ON_A_GPU if device == "cuda" else FULL), device)
-    print(f"{name} ({time.perf_counter() - start:.0f} s): {', '.join(f'{row.ratio:.2f}' for row in rows)}", flush=True)
+    print(f"{', '.join(f'{row.ratio:.2f}' for row in rows)} ({time.perf_counter() - start:.0f} s)", flush=True)
     return rows
 
 

@@ -17,18 +17,18 @@ def fitting(number: int, made: dict, data: str, images: int) -> Turn:
 
 
 def student(size: Size) -> list[Row]:
-    return [_against_the_usual("training, student, width 8", STUDENT, size, at_least(5.5))]
+    return [_against_the_usual("training, student, width 8", STUDENT, size.data, size.images, size.rounds, at_least(5.5))]
 
 
 def teacher(size: Size) -> list[Row]:
-    return [_against_the_usual("training, teacher, width 8", TEACHER, size, at_least(2.9))]
+    return [_against_the_usual("training, teacher, width 8", TEACHER, size.data, size.images // 2, size.rounds, at_least(2.9))]
 
 
-def _against_the_usual(figure: str, made: dict, size: Size, reach: Reach) -> Row:
+def _against_the_usual(figure: str, made: dict, data: str, images: int, rounds: int, reach: Reach) -> Row:
     with Crew(1, 2) as alone, Crew(2, 1) as pair:
-        usual = at_its_best(alone, pair, made, size.data, size.images)
-        ours = speed(pair, size.images, pair.turn(fitting, made, size.data, size.images))
-        given = interleave({"ours": ours, "usual": usual.rate}, size.rounds)
+        usual = at_its_best(alone, pair, made, data, images)
+        ours = speed(pair, images, pair.turn(fitting, made, data, images))
+        given = interleave({"ours": ours, "usual": usual.rate}, rounds)
     return row(
         figure, "images/s", given["ours"], given["usual"], reach=reach,
         ours_is="fit, two processes of one thread", reference_is=usual.said,
