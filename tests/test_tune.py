@@ -11,6 +11,8 @@ from studies import ROOT, TINY, forget, make
 from reducenet.cli import main
 from reducenet.store import Store, write_result
 from reducenet.study import accept
+from reducenet.study.claims import rates
+from reducenet.study.claims.records import Records
 from reducenet.study.plan import plan
 from reducenet.study.read import StudyError, Untuned, read
 from reducenet.study.report import tuned
@@ -501,6 +503,17 @@ def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
     untuned = Report(read(make(tmp_path / "b", TINY)), read_rows(tmp_path / "page"))
     assert tuned.sentence(untuned) == ""
     assert tuned.rows(untuned) == []
+
+
+def test_what_is_said_of_a_claim_names_the_studys_own_tuning(tmp_path, monkeypatch):
+    file = make(tmp_path, OWN)
+    assert "plain" not in rates.said(Records(tmp_path), read(file), ["plain"])  # nothing is chosen yet
+    Engine(monkeypatch)
+    tried(file)
+    said = rates.said(Records(tmp_path), read(file), ["plain", "lora", "long", "drop"])
+    assert "plain 0.4 (the best of 0.02, 0.4, 8 on validation images, tuned in the study itself)" in said
+    assert "lora 0.2 (the best of 0.1, 0.2, 0.4 on" in said
+    assert "No trial of its own chose that of long." in said
 
 
 def test_a_study_of_the_project_that_waits_for_its_rates_has_no_report_yet():

@@ -12,18 +12,17 @@ def said(records: Records, study: Study, arms: list[str]) -> str:
     chosen, untried = [], []
     for arm in arms:
         rate, tried = _rate(study.chains[arm]), _tried(records, study, arm)
-        if rate is None:
+        own = study.arms[arm].last_fit is not None
+        if rate is None or (study.tune and not own) or (arm in study.tuned and arm not in study.choices):
             continue
         if not tried:
             untried.append(inline(study.label(arm)))
             continue
-        name, means = tried
+        where, means = tried
         best = max(means, key=means.get)
         among = ", ".join(f"{one:g}" for one in sorted(means))
         verdict = "the best" if best == rate else f"best was {best:g}"
-        chosen.append(
-            f"{inline(study.label(arm))} {rate:g} ({verdict} of {among} on validation images, study [{name}](../{name}/report.md))"
-        )
+        chosen.append(f"{inline(study.label(arm))} {rate:g} ({verdict} of {among} on validation images, {where})")
     parts = [
         f"Learning rates: {'; '.join(chosen)}." if chosen else "",
         f"No trial of its own chose that of {', '.join(untried)}." if untried else "",
@@ -47,7 +46,9 @@ def _bare(chain: list[dict]) -> list[dict]:
 
 
 def _tried(records: Records, study: Study, arm: str) -> tuple[str, dict[float, float]] | None:
-    """(study, mean validation accuracy by rate) of the first study of the project that chose this arm's rate."""
+    """(where, mean validation accuracy by rate) of this study's own tuning, or of the first study of the project that chose the rate."""
+    if arm in study.choices:
+        return "tuned in the study itself", {variant.lr: variant.mean for variant in study.choices[arm].tried}
     for file in sorted((records.project / "ablations").glob("*.toml")):
         if 'on = "val"' not in file.read_text(encoding="utf-8"):
             continue
@@ -56,5 +57,7 @@ def _tried(records: Records, study: Study, arm: str) -> tuple[str, dict[float, f
             continue
         alike = [name for name in other.arms if _bare(other.chains[name]) == _bare(study.chains[arm]) and report.values[name].notna().any()]
         if len(alike) > 1:
-            return file.stem, {_rate(other.chains[name]): float(report.values[name].mean()) for name in alike}
+            return f"study [{file.stem}](../{file.stem}/report.md)", {
+                _rate(other.chains[name]): float(report.values[name].mean()) for name in alike
+            }
     return None
