@@ -232,9 +232,12 @@ def _said(page: Path, fresh: bool) -> int:
 
 
 def _reproduce(options) -> int:
+    from reducenet.study.plan import words_used
     from reducenet.study.reproduce import reproduce
+    from reducenet.words import lock
 
     planned, _ = _open(options)
+    lock.check(words_used(planned))
     return reproduce(planned, Path(options.store) if options.store else None, options.workers)
 
 
@@ -247,9 +250,15 @@ def _try(options) -> int:
 
     add(options.network)
     said = {name: getattr(options, name) for name in ("net", "at", "expansion", "epochs", "lr", "seeds")}
-    file = prepared(options.network, options.images, options.out, **said)
+    file, new = prepared(options.network, options.images, options.out, **said)
     options.study, options.only, options.together, options.store = str(file), None, None, None
-    failed = _plan(options) or _run(options)
+    refused = 2
+    try:
+        refused = _plan(options)
+    finally:
+        if refused and new:  # the next try says it otherwise
+            file.unlink()
+    failed = refused or _run(options)
     if failed:
         return failed
     planned, store = _open(options)

@@ -14,6 +14,7 @@ from reducenet.data import sources
 from reducenet.data.sources import DataError, fingerprint
 from reducenet.data.tensors import about, load
 from reducenet.study.plan import plan
+from reducenet.study.read import read
 
 DRAW = np.random.default_rng(0)
 
@@ -169,6 +170,10 @@ def test_a_study_says_where_from_its_own_file_and_its_keys_follow_the_images(tmp
     write(file.parent, images=images, labels=labels)
     made = plan(file, device="cpu")
     assert made.study.data == "mine.npz"
+    folder_of(file.parent / "pets")
+    for said in ("pets", "pets/", f"{file.parent}/pets"):
+        study = read(make(tmp_path / "one", TINY.replace('data = "synthetic"', f'data = "{said}"'), "other"))
+        assert study.images == f"{file.parent}/pets/"
     assert {run.parameters["data"] for run in made.runs.values()} == {str(file.parent / "mine.npz")}
     again = make(tmp_path / "two" / "deep", TINY.replace('data = "synthetic"', 'data = "mine.npz"'))
     write(again.parent, images=images, labels=labels)
@@ -201,6 +206,7 @@ WRONG = {
     "text labels": (dict(images=GOOD, labels=LABELS.astype(str)), "names go into an array called classes"),
     "negative": (dict(images=GOOD, labels=LABELS - 1), "label -1 is out of range; labels go from 0 to one below"),
     "from 1": (dict(images=GOOD, labels=LABELS + 1), "no training image has class 0; labels go from 0"),
+    "far above": (dict(images=GOOD, labels=LABELS * 10**12), "label 2000000000000 of 30 images is out of range"),
     "a gap": (dict(images=GOOD, labels=LABELS * 2), "no training image has class 1, 3"),
     "above": (dict(images=GOOD, labels=LABELS, classes=np.array([*"ab"])),
               "label 2 is out of range; labels go from 0 to 1, since classes names 2"),

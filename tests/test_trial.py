@@ -114,16 +114,18 @@ def test_one_command_gives_the_report_of_four_arms(place, quick, capsys):
 
 def test_what_is_written_is_a_study_as_any_other(place):
     add("nets.py")
-    file = prepared("nets.py", "mine.npz", "deep/er", at='0"', expansion=3, epochs=7, lr=0.25, seeds=9)
+    file, new = prepared("nets.py", "mine.npz", "deep/er", at='0"', expansion=3, epochs=7, lr=0.25, seeds=9)
     study = read(file)
+    assert new
+    assert prepared("nets.py", "mine.npz", "deep/er", at='0"', expansion=3, epochs=7, lr=0.25, seeds=9) == (file, False)
     assert (study.data, study.seeds, study.fit) == ("../../mine.npz", 9, {"epochs": 7, "lr": 0.25})
     assert study.images == str(place / "deep" / "er" / ".." / ".." / "mine.npz")
     assert [[next(iter(move)) for move in chain] for chain in study.chains.values()] == [
         ["mine", "widen", "fit"], ["mine", "fit"], ["mine", "fit"], ["mine", "widen", "fit", "drop_branch", "fit"]]  # fmt: skip
     assert study.chains["teacher"][1] == {"widen": {"at": '0"', "expansion": 3, "scaler": 1.0}}
-    assert read(prepared("nets.py", "synthetic", "a")).data == "synthetic"
+    assert read(prepared("nets.py", "synthetic", "a")[0]).data == "synthetic"
     (place / "pictures" / "a").mkdir(parents=True)
-    assert read(prepared("nets.py", "pictures", "b")).data == "../pictures/"
+    assert read(prepared("nets.py", "pictures", "b")[0]).data == "../pictures/"
 
 
 @pytest.mark.parametrize(("text", "net", "why"), [
@@ -151,6 +153,7 @@ def test_bad_input_is_one_line(arguments, why, place, quick, capsys):
     error = capsys.readouterr().err
     assert why in error
     assert error.count("\n") == 1
+    assert not list(place.glob("*/*.toml"))  # what was wrong is not in the way of the next try
 
 
 @pytest.mark.engine
@@ -159,6 +162,7 @@ def test_a_pattern_that_matches_nothing_is_refused_before_anything_trains(place,
     said = " ".join(capsys.readouterr().out.split())
     assert "arms.teacher: widen: no conv with a BN and an activation behind it matches 'layer*'; there are: 0" in said
     assert not list((place / "mine-tried" / "store").glob("*/result.json"))
+    assert not list(place.glob("*/*.toml"))
 
 
 # ---- what a network that is not ours draws

@@ -47,7 +47,10 @@ def in_three(where: Path, given: dict[str, tuple[Images, Labels]], names: tuple[
     for part, split in parts.items():
         if split.images.shape[1:] != first.images.shape[1:]:
             raise DataError(f"{where}: {part} has images of {_shape(split)}, {next(iter(parts))} of {_shape(first)}; they must agree")
-    names = names or tuple(str(i) for i in range(1 + max(int(split.labels.max()) for split in parts.values())))
+    highest, count = max(int(split.labels.max()) for split in parts.values()), sum(len(split.labels) for split in parts.values())
+    if highest >= count:
+        raise DataError(f"{where}: label {highest} of {count} images is out of range; labels go from 0 to one below the number of classes")
+    names = names or tuple(str(i) for i in range(1 + highest))
     if len(names) < 2:
         raise DataError(f"{where}: one class alone ({names[0]}); there is nothing to tell apart")
     if "" in parts:

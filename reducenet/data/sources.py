@@ -58,12 +58,13 @@ def is_own(name: str) -> bool:
 
 
 def located(name: str, folder: Path) -> str:
-    """How `name`, said in a file of `folder`, is said anywhere: places are absolute."""
+    """How `name`, said in a file of `folder`, is said anywhere: places are absolute, and a folder ends in "/"."""
+    place = folder / Path(name).expanduser()
     try:
         own = is_own(name)
-    except DataError:  # it is said in time, by whoever needs the data
-        own = False
-    return f"{(folder / Path(name).expanduser()).absolute()}{'/' if name.endswith('/') else ''}" if own else name
+    except DataError:  # a folder, or nothing; that is said in time, by whoever needs the data
+        own = place.is_dir()
+    return f"{place.absolute()}{'/' if name.endswith('/') or place.is_dir() else ''}" if own else name
 
 
 def cache_folder() -> Path:

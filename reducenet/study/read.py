@@ -142,7 +142,7 @@ class Study(Strict):
         """The study, as `reducenet run` is told of it: its name where it lies in ablations/; else, seen from the folder that its own is in,
         its file and that of every word that is not the package's."""
         folder, every = self._file.absolute().parent, [word for chain in self.chains.values() for move in chain for word in used(move)]
-        own = {word.home for word in [find("dataset", self.data), *every] if Path(word.home).is_absolute()}
+        own = {word.home for word in [find("dataset", self.images), *every] if Path(word.home).is_absolute()}
         name = self._file.stem if folder.name == "ablations" else f"{folder.name}/{self._file.name}"
         return " ".join([name, *(f"--words {os.path.relpath(home, folder.parent)}" for home in sorted(own))])
 

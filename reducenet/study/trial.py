@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from reducenet.data.sources import is_own
+from reducenet.data.sources import is_own, located
 from reducenet.store import whole
 from reducenet.study.read import StudyError
 from reducenet.study.report.answer import answer
@@ -55,9 +55,9 @@ chain = ["drop_branch", "fit"]
 
 
 def prepared(file: str, images: str, out: str | None = None, *, net: str | None = None, at: str = "*", expansion: int = 4, epochs: int = 3,
-             lr: float = 0.1, seeds: int = 5) -> Path:  # fmt: skip
-    """The study file for the network that `file` declares on `images`, in the folder `out`. `StudyError`, one line, where it is there
-    already and says something else."""
+             lr: float = 0.1, seeds: int = 5) -> tuple[Path, bool]:  # fmt: skip
+    """The study file for the network that `file` declares on `images`, in the folder `out`, and whether it is new. `StudyError`, one line,
+    where it is there already and says something else."""
     name = _network(file, net)
     folder = Path(out or f"{name}-tried")
     place = folder / f"{name}.toml"
@@ -67,13 +67,14 @@ def prepared(file: str, images: str, out: str | None = None, *, net: str | None 
         teacher=toml(f"{name}, widened"), plain=toml(name), long=toml(f"{name} at the cost of both stages"),
         dropped=toml(f"{name}, widened, dropped, trained on"),
     )  # fmt: skip
-    if place.is_file() and place.read_text(encoding="utf-8") != text:
+    new = not place.is_file()
+    if not new and place.read_text(encoding="utf-8") != text:
         raise StudyError(f"{place}: is there already and says something else; `reducenet run {place} --words {file}` plays it as it is, "
                          "another --out leaves it alone")  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with whole(place) as partial:
         partial.write_text(text, encoding="utf-8")
-    return place
+    return place, new
 
 
 def _network(file: str, net: str | None) -> str:
@@ -91,7 +92,7 @@ def _network(file: str, net: str | None) -> str:
 
 def _seen_from(folder: Path, images: str) -> str:
     """A data set's name, or the place of one's own as the study file in `folder` says it."""
-    named = f"{images}/" if Path(images).is_dir() and not images.endswith("/") else images
+    named = located(images, Path.cwd())
     return Path(os.path.relpath(named, folder)).as_posix() + ("/" if named.endswith("/") else "") if is_own(named) else named
 
 
