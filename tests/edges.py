@@ -8,6 +8,7 @@ import copy
 import functools
 import random
 import re
+from collections import OrderedDict, namedtuple
 from pathlib import Path
 from types import MethodType
 
@@ -565,6 +566,7 @@ for name, make in AROUND.items():
 # ---- fuse_report, whatever comes out
 
 KIND = "`fuse_report`, whatever comes out"
+Pair = namedtuple("Pair", "one other")
 
 
 def reported(f, shape=(3, 8, 8), dtype=torch.float32) -> str:
@@ -577,6 +579,8 @@ def reported(f, shape=(3, 8, 8), dtype=torch.float32) -> str:
 OUTPUTS = {
     "None": lambda s, x: (s.body(x), None),
     "a dict with None": lambda s, x: {"out": s.body(x), "aux": None},
+    "an OrderedDict": lambda s, x: OrderedDict(out=s.body(x), input=x),
+    "a tuple with a name": lambda s, x: Pair(s.body(x), [x, {"x": x}]),
     "a mask": lambda s, x: s.body(x) > 0,
     "a size": lambda s, x: (s.body(x), x.shape[-1]),
     "a text": lambda s, x: (s.body(x), "a"),

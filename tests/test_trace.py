@@ -336,6 +336,28 @@ def test_who_reads_and_writes_when(f, left, randomised, images):
     assert count(new, nn.Conv2d) == left
 
 
+class Dropped(nn.Module):
+    """What a dropped LambdaReLU had made is written into between two convs that read it; another asks first who writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = LambdaReLU(1.0), LambdaReLU(1.0)
+        self.other, self.dense, self.one = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        value = self.second(self.other(self.first(x)))
+        dense = self.dense(value)
+        value.mul_(2)
+        return dense + self.one(value)
+
+
+def test_who_wrote_into_a_copy_writes_into_what_stands_for_it(randomised, images):
+    net = randomised(Dropped())
+    new, changes = fused(net)
+    assert_same(new, net, images(3, 7))
+    assert [step.rule for step in changes.steps] == ["drop", "drop"]
+
+
 def test_the_callers_images_are_not_written_into(images):
     net, x = nn.Sequential(LambdaReLU(1.0), nn.ReLU(inplace=True)).double().eval(), images(3, 5)
     fuse(net)(x)

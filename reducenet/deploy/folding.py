@@ -60,8 +60,9 @@ def _before(net: Rewriting, node: fx.Node | None) -> str:
             return f"{what} is read by others too"
         if type(module) in (nn.Linear, *CONVS):
             return f"{what} is called more than once, or its weights are read elsewhere"
-    what = f"a {type(module).__name__}" if module else getattr(node and node.target, "__name__", str(node and node.target))
-    return f"a conv or Linear has to stand right before it, not {what} (pre-activation, a sum, an input)"
+    called = getattr(node and node.target, "__name__", str(node and node.target))
+    what = type(module).__name__ if module else "an input" if node and node.op == "placeholder" else called
+    return f"right before it stands {what}, and no conv or Linear"
 
 
 def _fold_linear(net: Rewriting, node: fx.Node, linear: nn.Linear, bn: nn.BatchNorm1d) -> nn.Linear:

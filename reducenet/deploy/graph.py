@@ -11,6 +11,7 @@ import math
 import operator
 import threading
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -161,6 +162,8 @@ class Tracer(fx.Tracer):
     def create_arg(self, a):
         if isinstance(a, fx.Proxy):
             return a.node
+        if type(a) is OrderedDict:  # fx makes a dict of it
+            return self.create_node("call_function", OrderedDict, ([(key, self.create_arg(value)) for key, value in a.items()],), {})
         if isinstance(a, torch.Tensor) and id(a) in self.names:
             return self._named(self.names[id(a)])
         return super().create_arg(a)
