@@ -117,6 +117,19 @@ def test_the_cost_is_paid_for_by_the_whole_lineage_of_the_arm_it_names(tiny):
     assert tiny.runs[tiny.ends["lora", 0]].parameters["paid_by"] == []
 
 
+def test_what_an_arm_goes_on_or_learns_from_is_its_cost_though_it_set_the_budget_too(tmp_path):
+    more = (
+        '\n[arms.on]\nafter = "plain"\nchain = [{ fit = { cost_of = "plain" } }]\n'
+        '\n[arms.taught]\nchain = [{ build = "plain" }, { fit = { cost_of = "lora", loss = "kd", teacher = "teacher" } }]\n'
+    )
+    made = plan(make(tmp_path, TINY + more), device="cpu")
+    for seed in (0, 1):
+        teacher, plain, on, taught = (made.ends[arm, seed] for arm in ("teacher", "plain", "on", "taught"))
+        assert made.lineage(on) == [plain, on]
+        assert made.lineage(taught) == [teacher, taught]
+        assert set(made.ancestry(taught)) == {*made.ancestry(made.ends["lora", seed]), taught}
+
+
 TICKETS = TINY.replace("[arms.long]", '[arms.best]\nchain = [{ best_of = { arm = "plain", tickets = 3 } }]\n\n[arms.long]')
 
 

@@ -465,6 +465,17 @@ def test_what_an_arm_goes_on_from_may_have_its_budget_from_others(tmp_path, monk
     assert set(plan(file, device="cpu").ends) >= {("best", 0), ("best", 1)}
 
 
+def test_what_pays_for_an_arm_is_no_cost_of_it_but_what_it_begins_with_is(tmp_path, monkeypatch):
+    """Also where the two are the same run."""
+    engine = Engine(monkeypatch)
+    again = '\n[arms.again]\nchain = [{ build = "plain" }, { fit = { lr = 0.2 } }, { fit = { cost_of = "plain" } }]\n'
+    file = make(tmp_path, TUNED + again)
+    choices, _ = tried(file)
+    begun = [name for name in engine.played if name.startswith(("again:", "plain:0.2/"))]
+    assert len(begun) == 8
+    assert tuning_macs(read(file), "again") == choices["again"].train_macs == sum(sum(map(ord, name)) for name in begun)
+
+
 def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
     def share(arm, rate, seed):
         if arm == "lora":
@@ -487,11 +498,13 @@ def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
     assert shown["lora"]["cost"] == f"{macs / report.ledger['plain']:.2f}"
     said = tuned.sentence(report)
     assert "over seeds 100 and 101, which no result uses" in said
-    assert "the teacher, plain and lora went beyond the grid, since the best rate was at its edge." in said
-    assert "the teacher ended at the edge of what was tried: a better rate may lie beyond." in said
-    assert "lora diverged at every rate." in said
-    assert "long kept the rate that the study says." in said
-    assert "no choice yet" not in said
+    assert "Widened beyond the grid, since the best rate was at its edge: the teacher, plain and lora." in said
+    assert "Best at the edge of what was tried, so that a better rate may lie beyond: the teacher." in said
+    assert "Diverged at every rate: lora." in said
+    assert "With the rate that the study says: long." in said
+    assert "Not chosen" not in said
+    waiting = tuned.sentence(Report(read(make(tmp_path / "c", text)), read_rows(tmp_path / "page")))
+    assert waiting.endswith("With the rate that the study says: long. Not chosen yet: the teacher, plain and lora.")
     assert page["tuned.json"] == tuned_file(project.file).read_bytes()
     text = page["report.md"].decode()
     assert f"\n| drop |  | {shown['drop']['cost']} |\n" in text

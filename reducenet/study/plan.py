@@ -92,11 +92,13 @@ class Plan:
         return list(seen)
 
     def lineage(self, key: str) -> list[str]:
-        """`ancestry` without the runs that only set a budget: what an arm's ledger adds up."""
-        budget = set(self.runs[key].parameters["paid_by"])
+        """`ancestry` without the runs that only set a budget: what an arm's ledger adds up. What it goes on or learns from is no less its
+        cost for having set the budget too."""
+        given = self.runs[key].parameters
+        used = {given["after"], given["teacher"], *given["tickets"]}
         found: dict[str, None] = {}
         for other in self.runs[key].needs:
-            if other not in budget:
+            if other not in given["paid_by"] or self.runs[other].trained in used:
                 found |= dict.fromkeys(self.lineage(other))
         return [*found, key]
 

@@ -22,17 +22,17 @@ def sentence(report: Report) -> str:
     if not study.tune:
         return ""
     found = {
-        "{} went beyond the grid, since the best rate was at its edge.": [
+        "Widened beyond the grid, since the best rate was at its edge: {}.": [
             arm for arm, choice in chosen.items() if len(choice.tried) > len(study.grid(arm))
         ],
-        "{} ended at the edge of what was tried: a better rate may lie beyond.": [
+        "Best at the edge of what was tried, so that a better rate may lie beyond: {}.": [
             arm for arm, choice in chosen.items() if choice.at_edge and not _diverged(choice)
         ],
-        "{} diverged at every rate.": [arm for arm, choice in chosen.items() if _diverged(choice)],
-        "{} kept the rate that the study says.": [
+        "Diverged at every rate: {}.": [arm for arm, choice in chosen.items() if _diverged(choice)],
+        "With the rate that the study says: {}.": [
             name for name, arm in study.arms.items() if arm.last_fit is not None and name not in study.tuned
         ],
-        "{} has no choice yet.": [arm for arm in study.tuned if arm not in chosen],
+        "Not chosen yet: {}.": [arm for arm in study.tuned if arm not in chosen],
     }
     seeds = joined([str(seed) for seed in study.tune.replicates])
     rule = (f"The learning rate of each arm's last fit is, of those that were tried, the one with the best mean validation accuracy over "
