@@ -7,7 +7,7 @@ import tomllib
 import pytest
 from studies import ROOT
 
-from reducenet.cli import _parser, main
+from reducenet.cli import main, parser
 from reducenet.words import KINDS, words
 from reducenet.words.grammar import table
 
@@ -45,9 +45,9 @@ def test_commands_can_be_parsed(page):
     calls = [shlex.split(call) for line in lines for call in re.split(r"&&|;", line)]
     for call in calls:
         if call and call[0].split("/")[-1] == "reducenet":
-            _parser().parse_args(call[1:])
+            parser().parse_args(call[1:])
     for command in re.findall(r"`(?:\.venv/bin/)?reducenet ([a-z]+)", PAGES[page]):
-        assert command in next(action.choices for action in _parser()._actions if isinstance(action.choices, dict)), command
+        assert command in next(action.choices for action in parser()._actions if isinstance(action.choices, dict)), command
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", PAGES[page], re.MULTILINE):
         assert target in targets, target

@@ -68,7 +68,7 @@ ROOMS |= {"deploy": (*ROOMS["learn"], "learn", "moves")}
 ROOMS |= {"methods": (*ROOMS["deploy"], "deploy")}
 ROOMS |= {"play": (*ROOMS["methods"], "methods", "style")}
 ROOMS |= {"study": ("words", "store", "style", "data")}  # of data its sources alone
-ROOMS |= {"course": (*ROOMS["play"], "play", "study"), "cli": ("words", "store", "data", "study")}
+ROOMS |= {"course": (*ROOMS["play"], "play", "study"), "options": (), "cli": ("options", "words", "store", "data", "study")}
 ROOMS |= {"": ("words",)}  # reducenet/__init__.py finds the others by their names
 
 SOURCES = {
@@ -171,7 +171,7 @@ def test_no_arrow_points_upwards():
     assert {f"{module} -> {other}" for module in SOURCES for other in upwards(module)} == set()
 
 
-TORCHLESS = [m for m in SOURCES if room(m) in ("words", "study", "store", "cli", "") or m == "reducenet.data.sources"]
+TORCHLESS = [m for m in SOURCES if room(m) in ("words", "study", "store", "options", "cli", "") or m == "reducenet.data.sources"]
 
 
 @pytest.mark.parametrize("module", TORCHLESS)

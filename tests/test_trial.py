@@ -11,7 +11,7 @@ import torchvision
 from studies import ROOT, here, make
 
 from reducenet import drop_branch, fit, widen
-from reducenet.cli import _parser, main
+from reducenet.cli import main, parser
 from reducenet.data.tensors import about, load
 from reducenet.nets.seeding import drawing_from
 from reducenet.nets.widened import Widened
@@ -207,7 +207,7 @@ PAGE = (ROOT / "docs" / "own.md").read_text(encoding="utf-8")
 def test_what_the_page_shows_works(place):
     commands, (word, calls), (study,) = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) for language in ("sh", "python", "toml"))
     for command in commands:
-        options = _parser().parse_args(shlex.split(command)[1:])
+        options = parser().parse_args(shlex.split(command)[1:])
         assert (options.command, options.network, options.images) == ("try", "my_network.py", "my_images.npz")
     exec(calls, {})
     (place / "my_network.py").write_text(word)
