@@ -130,6 +130,21 @@ class Branching(nn.BatchNorm2d):
         return super().forward(x) if x.sum() > 0 else super().forward(x) + 1
 
 
+class Written(nn.Module):
+    """A BatchNorm written anew."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x):
+        if self.training:
+            self.running_mean.lerp_(x.mean((0, 2, 3)), 0.1)
+            self.running_var.lerp_(x.var((0, 2, 3)), 0.1)
+        return (x - self.running_mean[:, None, None]) * (self.running_var[:, None, None] + 1e-5).rsqrt()
+
+
 class Named(nn.BatchNorm2d):
     """The same function."""
 
@@ -517,6 +532,12 @@ case(KIND, "a kernel beyond 65504")(lambda: half(60000.0))
 
 # ---- around a network
 
+case("`freeze`, whatever normalises", "TorchScript")(lambda: str(freeze(scripted(conv_bn(nn.BatchNorm2d(4))), "bn.statistics")) + " WRONG")
+case("`freeze`, whatever normalises", "lazy")(lambda: str(freeze(nn.Sequential(nn.LazyBatchNorm2d()), "all")) + " WRONG")
+case("`freeze`, whatever normalises", "a norm of one's own")(lambda: moved(Written(4), "bn.statistics"))
+case("where a BN stands", "in a class of one's own")(lambda: fusing(conv_bn(Written(4))))
+case("where a BN stands", "called by keyword")(lambda: fusing(Of(lambda s, x: s.bn(input=s.conv(input=x)))))
+
 KIND = "around a network, or without weights"
 
 
@@ -651,8 +672,10 @@ refusal that says why. Every row is a test (`tests/edges.py`), whose oracle is t
 
 def page() -> str:
     """docs/edges.md as it is today."""
-    rows = [f"| {kind} | {what} | {answer(kind, what).replace('|', '/')} |\n" for kind, what in CASES]
-    return HEAD.format(networks=len(rows), kinds=len({kind for kind, _ in CASES})) + "".join(rows)
+    kinds = dict.fromkeys(kind for kind, _ in CASES)
+    ordered = [(kind, what) for kind in kinds for where, what in CASES if where == kind]
+    rows = [f"| {kind} | {what} | {answer(kind, what).replace('|', '/')} |\n" for kind, what in ordered]
+    return HEAD.format(networks=len(rows), kinds=len(kinds)) + "".join(rows)
 
 
 if __name__ == "__main__":

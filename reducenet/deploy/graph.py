@@ -131,6 +131,8 @@ class Tracer(fx.Tracer):
 
     def call_module(self, module: nn.Module, forward, args, kwargs):
         if self.is_leaf_module(module, ""):
+            if not args and [*kwargs] == [*inspect.signature(type(module).forward).parameters][1:2]:  # `conv(input=x)` is `conv(x)`
+                args, kwargs = tuple(kwargs.values()), {}
             return super().call_module(module, forward, args, kwargs)
         small = not any(module.children()) or isinstance(module, _BatchNorm)
         last, stack, calls = self._last(), self.module_stack.copy(), dict(self.num_calls)

@@ -97,7 +97,7 @@ def leave_unsaid(net: nn.Module, left: dict[tuple[str, ...], str]) -> None:
         elif more(module):
             why = f"fold: it has {more(module)}"
         elif not is_batch_norm(module):
-            why = f"fold: a {type(module).__name__} is no BatchNorm of torch, or has a forward of its own that cannot be followed"
+            why = "fold: it is no BatchNorm of torch, or has a forward of its own that cannot be followed"
         else:
             why = "fold: it stands in a layer that is called as a whole, or is called from outside"
         left[(name,)] = why

@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatch
 
-from torch import nn
+from torch import jit, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reducenet.moves.surgery import chosen, copied, listed, replace
@@ -70,7 +70,9 @@ def _normalises(module: nn.Module) -> bool:
     return "running_mean" in module._buffers
 
 
-def _stilled(_: str, module: nn.Module) -> nn.Module:
+def _stilled(name: str, module: nn.Module) -> nn.Module:
+    if isinstance(module, jit.ScriptModule):
+        raise MoveError(f"freeze: {name or 'the network'} is TorchScript, which is finished; freeze the module that it was made of")
     module.__class__ = still(type(module))
     return module
 

@@ -7,6 +7,7 @@ from functools import partial
 from types import FunctionType, MethodType, UnionType
 
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.utils._pytree import tree_leaves
 
 from reducenet.words import MoveError, Names
@@ -23,6 +24,8 @@ def copied(net: nn.Module) -> nn.Module:
     """
     parts, memo = {id(part) for part in (*net.modules(), *net.parameters(), *net.buffers())}, {}
     for name, module in net.named_modules():
+        if any(isinstance(t, UninitializedTensorMixin) for t in (*module._parameters.values(), *module._buffers.values())):
+            raise MoveError(f"{name or 'the network'} ({type(module).__name__}) has no weights yet; run the network once, on an example")
         for key, kept in vars(module).items():
             for value in tree_leaves(kept) if key not in ("_parameters", "_modules") else ():
                 if isinstance(value, Tensor) and value.grad_fn is not None:
