@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from reducenet.study.run.drive import drive
 # What a run computes; the rest of a row says where it was computed, or what it is called.
 COMPUTED = ("status", "test_accuracy", "val_accuracy", "test_images", "parameters", "macs", "epochs", "ledger_macs", "fuse_error",
             "rounding_error", "move_error", "network")  # fmt: skip
-WHERE = ("instructions", "device", "threads", "torch")
 
 
 def reproduce(plan: Plan, store: Path | None = None, workers: int | None = None) -> int:
@@ -29,11 +28,12 @@ def reproduce(plan: Plan, store: Path | None = None, workers: int | None = None)
         raise StudyError(f"{published / RESULTS}: missing, so there is nothing to compare with; `reducenet publish {plan.name}` writes it")
     there = read_rows(published)
     with _place(store) as folder:
-        drive(plan, Store(folder), workers)
-        rows, took = collect(plan, Store(folder))
-        for line in compared(there, rows, took, _answers(plan, Store(folder), rows)):
-            print(line)
-        return int(bool(differing(there, rows, _answers(plan, Store(folder), rows))))
+        made = Store(folder)
+        drive(plan, made, workers)
+        rows, took = collect(plan, made)
+        found = differing(there, rows, _answers(plan, made, rows))
+        print("\n".join(compared(there, rows, took, found)))
+        return int(bool(found))
 
 
 @contextlib.contextmanager
@@ -74,21 +74,23 @@ def differing(there: pd.DataFrame, rows: list[Row], packed: np.ndarray | None) -
     return found | {name: ["published, and not in the study any more"] for name in sorted(lost)}
 
 
-def compared(there: pd.DataFrame, rows: list[Row], took: list[Timing], packed: np.ndarray | None) -> list[str]:
+def compared(there: pd.DataFrame, rows: list[Row], took: list[Timing], found: dict[tuple[str, int], list[str]]) -> list[str]:
     """What there is to say, a line each: the count first, then every row that differs, then the processors if any does."""
-    found = differing(there, rows, packed)
     names = {(row.arm, row.seed) for row in rows} | set(zip(there.arm, there.seed, strict=True))
     lines = [f"{len(names) - len(found)} of {len(names)} rows equal to the last digit"]
     lines += [f"{arm}, seed {seed}: {'; '.join(said)}" for (arm, seed), said in found.items()]
     if found:
-        ours = dict.fromkeys(
-            " ".join([t.processor, *(str(getattr(r, w)) for w in WHERE)]) for r, t in zip(rows, took, strict=True) if t.processor
-        )
-        ok = there[there.status == "ok"]
-        theirs = dict.fromkeys(" ".join([r.processor, *(str(getattr(r, w)) for w in WHERE)]) for r in ok.itertuples())
-        lines += [f"published on {'; '.join(theirs)}", f"played here on {'; '.join(ours) or 'nothing'}"]
-        if set(ok.instructions) != {r.instructions for r in rows if r.status == "ok"}:
-            lines.append(
-                "other instructions round otherwise, and training makes another run of it: differences of this kind are to be expected"
-            )
+        ok, here = there[there.status == "ok"], {(t.arm, t.seed): t for t in took if t.processor}
+        ours = [(r, here[r.arm, r.seed].processor) for r in rows if (r.arm, r.seed) in here]
+        lines.append(f"published on {_machines((r, r.processor) for r in ok.itertuples())}")
+        lines.append(f"played here on {_machines(ours) or 'nothing'}")
+        if set(ok.instructions) != {r.instructions for r, _ in ours}:
+            lines.append("other instructions round otherwise, and training makes another run of it: such differences are to be expected")
     return lines
+
+
+def _machines(rows: Iterable[tuple]) -> str:
+    """Every machine of these rows once: `AMD EPYC (cpu, AVX512, threads: 1, torch 2.14.1)`."""
+    return "; ".join(
+        dict.fromkeys(f"{name} ({r.device}, {r.instructions}, threads: {int(r.threads)}, torch {r.torch})" for r, name in rows)
+    )

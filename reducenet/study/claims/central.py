@@ -65,16 +65,17 @@ def sentence(report: Report) -> str:
     everything = [c for contrasts in found.values() for c in contrasts]
     if not everything or any(c.reading == Reading.NO_RESULT for c in everything):
         return f"No result yet: a number needs {RESULT} paired seeds at every budget."
-    won = sum(c.reading == Reading.HIGHER for c in everything)
-    said = [
+    won, open_ = (sum(c.reading == reading for c in everything) for reading in (Reading.HIGHER, Reading.UNDECIDED))
+    gaps = [
         f"{label(report, rungs[recipe])} {joined([signed(c.mean, 1) for c in contrasts])} points" for recipe, contrasts in found.items()
     ]
-    open_ = sum(c.reading == Reading.UNDECIDED for c in everything)
-    head = (f"Yes, in {won} of {len(everything)} comparisons" if won else
-            "Not decided" if open_ == len(everything) else f"No, in none of {len(everything)} comparisons")  # fmt: skip
-    left = f" ({open_} undecided)" if open_ and open_ < len(everything) else ""
-    return (f"{head} does training the large network first beat a plain student that spends no more{left}: {'; '.join(said)}, "
-            "from the cheapest budget to the dearest.")  # fmt: skip
+    tail = f"{'; '.join(gaps)}, from the cheapest budget to the dearest."
+    if open_ == len(everything):
+        return f"Not decided: {tail[0].lower()}{tail[1:]}"
+    head = f"Yes, in {won}" if won else "No, in none"
+    left = f" ({open_} undecided)" if open_ else ""
+    asked = "does training the large network first beat a plain student that spends no more"
+    return f"{head} of {len(everything)} comparisons {asked}{left}: {tail}"
 
 
 def central(report: Report) -> Drawn:

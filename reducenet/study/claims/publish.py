@@ -38,7 +38,7 @@ def publish(project: Path) -> Path | None:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     _renew(project / "README.md", f"{re.escape(START)}.*?{re.escape(END)}", START + opening(told) + END)
-    _renew(project / "CITATION.cff", r"^version: .*$", f'version: "{told.version}"')
+    _renew(project / "CITATION.cff", r'"results-\w+"', f'"{told.version}"')
     return out
 
 

@@ -35,7 +35,7 @@ def read_answers(folder: Path, rows: int) -> list[np.ndarray | None]:
         return [None] * rows
     packed = np.load(file, allow_pickle=False)
     if packed.ndim != 2 or packed.dtype != np.uint8 or len(packed) != rows:
-        raise ValueError(f"{file}: has {packed.shape} {packed.dtype}, and results.csv has {rows} rows; `reducenet report` writes both")
+        raise ValueError(f"{file}: has {packed.shape} {packed.dtype}, and results.csv has {rows} rows; `reducenet publish` writes both")
     return list(packed)
 
 

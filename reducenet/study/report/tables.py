@@ -47,7 +47,7 @@ def _read(file: Path, kind: type[NamedTuple]) -> pd.DataFrame:
     try:
         columns = pd.read_csv(file, nrows=0).columns
     except FileNotFoundError:
-        raise ValueError(f"{file}: missing; `reducenet report` writes it") from None
+        raise ValueError(f"{file}: missing; `reducenet publish` writes it") from None
     if missing := [name for name in kind._fields if name not in columns]:
         raise ValueError(f"{file}: columns missing: {', '.join(missing)}")
     empty = {name: [""] for name in kind._fields if name not in texts}
