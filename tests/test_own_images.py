@@ -61,6 +61,8 @@ def test_every_image_is_in_one_part_with_its_label_and_classes_are_split_alike(t
         assert split.labels.dtype == torch.int64
     assert data.train.labels[:14].unique().numel() > 1  # mixed: a beginning of it is no class alone
     assert data.classes == ("0", "1", "2")
+    images, labels = drawn(200, 8, 8, classes=2)  # a tenth of all, not of what is left
+    assert load(write(tmp_path, images=images, labels=labels)).val.labels.bincount().tolist() == [10, 10]
 
 
 def test_the_split_is_the_same_always_and_mean_and_deviation_are_those_of_its_training_images(tmp_path):

@@ -20,6 +20,8 @@ from reducenet.play.play import Bench, play
 from reducenet.store import Store
 from reducenet.study.plan import plan
 from reducenet.study.read import StudyError, read
+from reducenet.study.report.answer import answer
+from reducenet.study.report.prose import Report
 from reducenet.study.report.tables import read_rows
 from reducenet.study.run import execute
 from reducenet.study.trial import prepared
@@ -238,3 +240,19 @@ def test_the_example_is_torchvisions_network(anew):
         ("fit",),
         ("fuse",),
     }
+
+
+def test_the_example_was_run_and_says_what_its_rows_say(anew):
+    add(ROOT / "examples" / "resnet18.py")
+    folder = ROOT / "examples" / "resnet18"
+    rows = read_rows(folder)
+    report = Report(read(ROOT / "examples" / "resnet18.toml"), rows)
+    assert list(rows.status) == ["ok"] * 30
+    assert json.loads((folder / "summary.json").read_text())["answer"] == answer(report)
+    assert answer(report) in (folder / "report.md").read_text()
+    sizes = rows.groupby("arm").parameters.unique()
+    assert {tuple(sizes[arm]) for arm in report.labels if arm != "teacher"} == {(sizes["plain"][0],)}
+    assert sizes["teacher"][0] > sizes["plain"][0]
+    cost = rows.set_index(["arm", "seed"]).ledger_macs
+    assert ((cost["plain-long"] / cost["drop-ce"] - 1).abs() < 0.01).all()
+    assert rows.fuse_error.max() < 1e-10

@@ -103,7 +103,9 @@ def test_at_scaler_0_and_after_drop_branch_it_is_the_original_bitwise(name, rand
     found, _ = fronts(net)
     assert found
     before = copy.deepcopy(net.state_dict())
-    wide = with_random_branches(widen(net, expansion=1), randomised)
+    wide = widen(net, expansion=1)
+    assert {m.training for m in wide.modules()} == {False}
+    wide = with_random_branches(wide, randomised)
     assert sum(isinstance(m, Widened) for m in wide.modules()) == len(found)
     dropped = drop_branch(wide)
     with torch.no_grad():
