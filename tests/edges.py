@@ -530,6 +530,27 @@ def half(weight) -> str:
 case(KIND, "a kernel that fits")(lambda: half(1.0))
 case(KIND, "a kernel beyond 65504")(lambda: half(60000.0))
 
+# ---- our own moves on somebody else's classes
+
+KIND = "a class where the type is meant"
+
+
+class Bent(ScalerBlock):
+    def front(self, x):
+        return super().front(x) + 1
+
+
+def bent():
+    return shut(Bent(3, 4))
+
+
+case(KIND, "`drop_branch`, a block with a front of its own")(lambda: same(drop_branch, bent()))
+case(KIND, "`drop_branch`, a block with a hook")(lambda: same(drop_branch, hooked(shut(ScalerBlock(3, 4)))))
+case(KIND, "`attach` behind a BN with a forward of its own")(
+    lambda: same(lambda net: fold(attach(net, at="0", join="after-bn")), conv_bn(BNReLU(4)))
+)
+case(KIND, "`loosen`, a ReLU with a hook")(lambda: same(lambda net: loosen(net, "*"), nn.Sequential(nn.ReLU(), hooked(nn.ReLU()))))
+
 # ---- around a network
 
 case("`freeze`, whatever normalises", "TorchScript")(lambda: str(freeze(scripted(conv_bn(nn.BatchNorm2d(4))), "bn.statistics")) + " WRONG")

@@ -40,7 +40,9 @@ def recalibrate(
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise MoveError(f"recalibrate: at batch = {batch} a BatchNorm sees one value a channel, which has no variance; take 2 or more") from error
+        raise MoveError(
+            f"recalibrate: at batch = {batch} a BatchNorm sees one value a channel, which has no variance; take 2 or more"
+        ) from error
     net = replace(net, _Hidden, lambda _, hidden: hidden.bn[0])
     for name, module in net.named_modules():
         module.training = training[name]

@@ -7,7 +7,6 @@ training the branches, however W is split among them at the start. What is not l
 Source: Ding et al. 2023, "Re-parameterizing Your Optimizers rather than Architectures", section 3.
 """
 
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize

@@ -1,6 +1,5 @@
 """SimKD's projector, the structural half of "reuse the teacher's classifier"; the other half is the loss `match`."""
 
-
 from torch import nn
 
 from reducenet.moves.surgery import copied

@@ -1,9 +1,9 @@
 """Activations that change their kind: from ReLU to LambdaReLU and back, to the identity, and new ones behind blocks."""
 
-
 import torch
 from torch import nn
 
+from reducenet.algebra.plain import more
 from reducenet.moves.surgery import chosen, copied, replace
 from reducenet.nets.activation import LambdaReLU, LearnedReLU
 from reducenet.words import MoveError, Names, move
@@ -37,7 +37,7 @@ def settle(net: nn.Module, at: Names = "*") -> nn.Module:
 def loosen(net: nn.Module, at: Names = "*branch2.2") -> nn.Module:
     """`loosen(net)(x) == net(x)`: every ReLU that matches `at` becomes a LambdaReLU at lam 0, so that it may slide or be searched."""
     like = next(net.parameters(), torch.empty(()))
-    return replace(net, lambda _, m: type(m) is nn.ReLU, lambda *_: LambdaReLU().to(like), at, "loosen", "ReLU")
+    return replace(net, lambda _, m: type(m) is nn.ReLU and not more(m), lambda *_: LambdaReLU().to(like), at, "loosen", "ReLU")
 
 
 @move

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from torch import nn
 
+from reducenet.algebra.plain import more
 from reducenet.moves.surgery import copied, replace
 from reducenet.nets.blocks import PlainBlock, PublishedBlock, ScalerBlock, is_block
 from reducenet.nets.widened import Widened
@@ -26,6 +27,9 @@ def drop_branch(net: nn.Module) -> nn.Module:
 
 def without_branch1(block: ScalerBlock | PublishedBlock) -> PlainBlock:
     """The student inside one block, made of the block's own layers."""
+    kind = ScalerBlock if isinstance(block, ScalerBlock) else PublishedBlock
+    if any(getattr(type(block), part) is not getattr(kind, part) for part in ("forward", "body", "front")) or more(block):
+        raise MoveError(f"drop_branch: a {type(block).__name__} computes something of its own, which a PlainBlock would not")
     conv = block.branch2[0] if isinstance(block, ScalerBlock) else block.branch2
     if not isinstance(conv, nn.Conv2d):
         raise MoveError(f"drop_branch: a {type(conv).__name__} stands in branch2 in place of its conv; fold first")

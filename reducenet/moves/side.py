@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from reducenet.algebra.exact import add, fold_bn, merge
+from reducenet.algebra.plain import is_batch_norm
 from reducenet.moves.surgery import replace
 from reducenet.nets.activation import LambdaReLU
 from reducenet.nets.seeding import generator
@@ -153,6 +154,9 @@ def _name_behind(net: nn.Module, name: str) -> str:
     behind = names[names.index(last) + 1 :][:1] if type(holder) is nn.Sequential else []
     if not behind or not isinstance(holder.get_submodule(behind[0]), nn.BatchNorm2d):
         raise MoveError(f'attach: join "after-bn" needs a BN right behind {name or "it"}, in one Sequential')
+    if not is_batch_norm(holder.get_submodule(behind[0])):
+        kind = type(holder.get_submodule(behind[0])).__name__
+        raise MoveError(f'attach: a {kind} behind {name} has a forward of its own; join "before-bn" can be folded')
     if holder.get_submodule(behind[0]).running_mean is None:
         raise MoveError(f'attach: the BN behind {name} keeps no running statistics; join "before-bn" can be folded')
     return f"{parent}.{behind[0]}" if parent else behind[0]

@@ -35,4 +35,8 @@ class FrozenBatchNorm3d(Still, nn.BatchNorm3d):
 def still(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of layers that compute what `kind` does in eval mode, and keep to it."""
     known = {nn.BatchNorm1d: FrozenBatchNorm1d, nn.BatchNorm2d: FrozenBatchNorm2d, nn.BatchNorm3d: FrozenBatchNorm3d}
-    return kind if issubclass(kind, Still) else known.get(kind) or type(f"Frozen{kind.__name__}", (Still, kind), {"__module__": kind.__module__})
+    return (
+        kind
+        if issubclass(kind, Still)
+        else known.get(kind) or type(f"Frozen{kind.__name__}", (Still, kind), {"__module__": kind.__module__})
+    )
