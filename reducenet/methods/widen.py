@@ -72,11 +72,12 @@ def widen(net: nn.Module, at: Names = "*", expansion: Positive = 4, *, scaler: S
 def _put_beside(net: nn.Module, front: Front, expansion: int, scaler: float, seed: int) -> None:
     moved = [name for name in front if name is not None]
     parts, places = [net.get_submodule(name) for name in moved], [nn.Identity() for _ in moved[1:]]
-    branch1 = branch_beside(parts[0], expansion)
+    branch1, relu = branch_beside(parts[0], expansion), [nn.ReLU()] if front.act is None else []
     initialise(branch1, seed, f"{front.conv}.branch1")
-    branch2 = nn.Sequential(*parts, *([nn.ReLU()] if front.act is None else []))
-    wide = Widened(branch1.train(parts[0].training), branch2, places, float(scaler))
-    wide.training = branch2.training = parts[0].training
+    branch2 = nn.Sequential(*parts, *relu)
+    wide = Widened(branch1, branch2, places, float(scaler))
+    for new in (wide, branch2, *branch1.modules(), *relu, *places):  # the others keep their own mode
+        new.training = parts[0].training
     for name, module in zip(moved, (wide, *places), strict=True):
         net.set_submodule(name, module)
 
