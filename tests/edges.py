@@ -423,6 +423,10 @@ def patched(name, function):
 
 case(KIND, "`isinstance(x, Tensor)`")(lambda: fusing(Of(lambda s, x: s.body(x) * (2 if isinstance(x, torch.Tensor) else 1))))
 case(KIND, "`isinstance` of what a layer made")(lambda: fusing(Of(lambda s, x: s.bn(y if isinstance(y := s.conv(x), torch.Tensor) else x))))
+case(KIND, "`isinstance(weight, Parameter)`")(
+    lambda: fusing(Of(lambda s, x: s.body(x) * (2 if isinstance(s.conv.weight, nn.Parameter) else 1)))
+)
+case(KIND, "`isinstance` of a size")(lambda: fusing(Of(lambda s, x: s.body(x) * (2 if isinstance(x.shape[-1], torch.Tensor) else 1))))
 case(KIND, "`torch.is_tensor(x)`")(lambda: fusing(Of(lambda s, x: s.body(x) * (2 if torch.is_tensor(x) else 1))))
 case(KIND, "`type(x) is Tensor`")(lambda: fusing(Of(lambda s, x: s.body(x) * (2 if type(x) is torch.Tensor else 1))))
 case(KIND, "a counter")(lambda: fusing(Of(counted, calls=0)))

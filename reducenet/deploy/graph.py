@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -237,7 +237,12 @@ def _modes() -> tuple[bool, ...]:
 
 def _is_instance(value, kinds) -> bool:
     """What `isinstance` will say when the network runs: a value of the graph is a tensor, unless it is made of sizes."""
-    return builtins.isinstance(torch.empty(0) if type(value) is Value and not _is_number(value.node) else value, kinds)
+    if type(value) is Value and value.node.op == "get_attr":
+        owner, _, key = value.node.target.rpartition(".")
+        value = (module := value.tracer.root.get_submodule(owner))._parameters.get(key, module._buffers.get(key))
+    elif type(value) is Value and not _is_number(value.node):
+        value = torch.empty(0)
+    return builtins.isinstance(value, kinds)
 
 
 def _is_number(node: fx.Node) -> bool:
@@ -258,5 +263,8 @@ def _attributes(module: nn.Module) -> dict:
 
 def _state(module: nn.Module) -> dict:
     """The numbers, texts and flags among these, by where they are."""
-    leaves, _ = tree_flatten_with_path(_attributes(module))
-    return {path: value for path, value in leaves if isinstance(value, int | float | str)}
+    found = {}
+    for key, value in _attributes(module).items():
+        with suppress(ValueError):  # of a class that does not tell where its parts are
+            found |= {(key, *path): leaf for path, leaf in tree_flatten_with_path(value)[0] if isinstance(leaf, int | float | str)}
+    return found
