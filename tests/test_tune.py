@@ -9,6 +9,7 @@ from finished import Project
 from studies import ROOT, TINY, forget, make
 
 from reducenet.cli import main
+from reducenet.data import sources
 from reducenet.store import Store, write_result
 from reducenet.study import accept
 from reducenet.study.claims import rates
@@ -300,19 +301,50 @@ def test_a_choice_holds_for_what_it_was_made_for_and_nothing_else(old, new, arms
     plan(file, device="cpu")
 
 
-def test_another_version_of_a_word_or_other_images_make_another_choice(tmp_path, monkeypatch):
+def waits(file):
+    """For which arms the study waits, as it says itself; "" where it can be planned."""
+    try:
+        plan(file, device="cpu")
+    except Untuned as error:
+        return str(error).split("is chosen for ")[1].split(";")[0]
+    return ""
+
+
+def test_another_version_of_a_word_or_of_what_all_share_or_other_images_make_another_choice(tmp_path, monkeypatch):
     Engine(monkeypatch)
     file = make(tmp_path, TUNED)
     tried(file)
-    version = lock.version
-    for name, arms in (("loss kd", "lora, long"), ("block plain", "plain, long"), ("snap", "")):
-        monkeypatch.setattr(lock, "version", lambda word, name=name: version(word) + "!" * (lock.name_of(word) == name))
-        if not arms:
-            plan(file, device="cpu")
-            continue
-        with pytest.raises(Untuned) as error:
-            plan(file, device="cpu")
-        assert f"is chosen for {', '.join(sorted(arms.split(', '), key=['plain', 'long', 'lora'].index))};" in str(error.value)
+    for name, arms in (("loss kd", "long, lora"), ("block plain", "plain, long"), ("snap", "")):
+        with monkeypatch.context() as patched:
+            patched.setattr(lock, "version", lambda word, name=name, known=lock.version: known(word) + "!" * (lock.name_of(word) == name))
+            assert waits(file) == arms
+    for part, arms in (("train", "teacher, plain, long and 1 more"), ("count", "teacher, plain, long and 1 more"), ("measure", "")):
+        with monkeypatch.context() as patched:
+            patched.setattr(lock, "shared_version", lambda name, part=part, known=lock.shared_version: known(name) + "!" * (name == part))
+            assert waits(file) == arms
+    monkeypatch.setattr(sources, "fingerprint", lambda name, known=sources.fingerprint: known(name) + "!")
+    assert waits(file) == "teacher, plain, long and 1 more"
+
+
+def test_what_cannot_be_played_and_what_has_changed_is_refused_before_anything_is_tried(tmp_path, monkeypatch, capsys):
+    engine, file, checked = Engine(monkeypatch), make(tmp_path, TUNED), []
+
+    def refuse(made, store):
+        checked.append(made.study.chains["lora"])
+        raise StudyError("arms.lora: fold: none")
+
+    monkeypatch.setattr("reducenet.study.preview.check", refuse)
+    assert main(["tune", str(file), "--device", "cpu"]) == 2
+    assert capsys.readouterr().err == "reducenet: error: arms.lora: fold: none\n"
+    assert [next(iter(move)) for move in checked[0]] == ["build", "fit", "drop_branch", "freeze", "attach", "fit", "fold"]
+
+    def trip(every):
+        raise lock.Tripped("the source of fit has changed")
+
+    monkeypatch.setattr(lock, "check", trip)
+    assert main(["run", str(file), "--device", "cpu"]) == 2
+    assert len(checked) == 1
+    assert engine.played == []
 
 
 def damaged(text):
