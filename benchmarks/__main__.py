@@ -50,7 +50,7 @@ def main(
         print(f"benchmarks: {why}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nbenchmarks: interrupted; what was measured is recorded", file=sys.stderr)
+        print("\nbenchmarks: interrupted; what was recorded so far stays", file=sys.stderr)
         return 130
     return int(bool(broken))
 

@@ -5,6 +5,7 @@ with Crew(2) as crew:
     train()                                  # -> what the slowest of them took
 """
 
+import contextlib
 import itertools
 import multiprocessing
 import signal
@@ -95,4 +96,5 @@ def _work(pipe, number: int, threads: int) -> None:
             answer = why
         except Exception:
             answer = RuntimeError(traceback.format_exc())
-        pipe.send(answer)
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+            pipe.send(answer)

@@ -4,6 +4,7 @@ It takes minutes, so it is measured when it is asked for.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -66,14 +67,14 @@ def images_alone(results: list[dict], per_epoch: int) -> dict[str, int]:
 
 
 def study(size: Size) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        took = from_nothing(size.study, folder)
     with Crew(1, 2) as alone, Crew(2, 1) as pair:
         ways = {name: at_its_best(alone, pair, made, size.data, size.images) for name, made in (("teacher", TEACHER), ("student", STUDENT))}
         rates = interleave({name: way.rate for name, way in ways.items()}, size.rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        took = from_nothing(size.study, folder)
     name, trained = Path(size.study).stem, training_seconds(took.results)
     alone = images_alone(took.results, len(load_data(size.data).train.labels))
-    usual = sum(images / sorted(rates[net])[len(rates[net]) // 2] for net, images in alone.items())
+    usual = sum(images / statistics.median(rates[net]) for net, images in alone.items())
     return [
         row(f"study {name}, from nothing", "s", [took.wall], [trained / usable_cores()], reach=at_most(1.25),
             ours_is="`reducenet run` and `reducenet report`, an empty store", reference_is="its training seconds over the cores",
