@@ -151,6 +151,18 @@ def test_variants_have_seeds_of_their_own_and_go_on_from_what_is_chosen_already(
     assert students.ends["lora:0.2", 100] == payers[-1].key
 
 
+def test_an_arm_waits_for_all_that_it_stands_on_however_far_below(tmp_path, monkeypatch):
+    """Here the teacher's rate, two arms below; and it pays for nothing that the teacher's choice has paid for."""
+    engine, file = Engine(monkeypatch), make(tmp_path, TUNED + '\n[arms.more]\nafter = "drop"\nchain = ["fit"]\n')
+    choices, _ = tried(file)
+    fit = engine.plans[1].called("more:0.4/s100")
+    assert fit.parameters["after"] == engine.plans[0].runs[engine.plans[0].ends["teacher:0.2", 100]].trained
+    cost = {arm: sum(sum(map(ord, name)) for name in engine.played if name.startswith(f"{arm}:")) for arm in choices}
+    assert choices["more"].train_macs == cost["more"]
+    assert tuning_macs(read(file), "more") == cost["teacher"] + cost["more"]
+    assert plan(file, device="cpu").ends
+
+
 def test_a_tuned_study_is_the_study_that_says_these_rates(tmp_path, monkeypatch):
     """Same keys, so runs are shared; and the choices beside a study that does not tune change nothing."""
     Engine(monkeypatch, lambda arm, rate, seed: rate if rate < 0.7 else None)
@@ -160,6 +172,8 @@ def test_a_tuned_study_is_the_study_that_says_these_rates(tmp_path, monkeypatch)
     said = make(tmp_path / "b", TINY.replace("lr = 0.05", "lr = 0.4"))
     tuned_file(said).write_bytes(tuned_file(file).read_bytes())
     assert plan(file, device="cpu").ends == plan(said, device="cpu").ends
+    assert read(said).choices == {}
+    tuned_file(said).write_text("not json")
     assert read(said).choices == {}
 
 
@@ -289,6 +303,10 @@ def test_a_choice_holds_for_what_it_was_made_for_and_nothing_else(old, new, arms
     file = make(tmp_path, TUNED.replace(old, new, 1))
     if not arms:
         plan(file, device="cpu")
+        study = read(file)
+        assert set(study.choices) == set(study.tuned)  # of what was chosen once for an arm that is not tuned now, nothing is left
+        assert {study.chains[arm][-1]["fit"]["lr"] for arm in ("plain", "long")} <= {0.2, 0.05}
+        assert (study.chains["long"][-1]["fit"]["lr"] == 0.2) == ("long" in study.tuned)
         return
     with pytest.raises(Untuned) as error:
         plan(file, device="cpu")
