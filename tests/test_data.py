@@ -115,6 +115,7 @@ def test_cifar_from_files_in_its_own_format(name, per_class, classes, tmp_path, 
     first = pickle.loads(files[-1].read_bytes())["data"][0].reshape(3, 32, 32)
     assert np.array_equal(data.test.images[0].numpy(), first)
     assert data.mean.shape == (3, 1, 1)
+    assert (len(data.classes), data.pad) == (classes, 4)
 
 
 def test_absent_data_says_which_command_gets_it(tmp_path, monkeypatch):

@@ -158,6 +158,9 @@ def test_the_fingerprint_is_of_what_is_there_and_not_of_where(tmp_path):
     assert fingerprint(place) != known
     one.with_name("a.png").rename(one)
     assert fingerprint(place) == known
+    (tmp_path / "pets" / "eel").rename(tmp_path / "pets" / "eft")  # the same pictures in the same order, of another class
+    assert fingerprint(place) != known
+    (tmp_path / "pets" / "eft").rename(tmp_path / "pets" / "eel")
     (tmp_path / "pets" / ".DS_Store").write_text("")
     assert fingerprint(place) == known
     png(one, images[1])  # edited in the same process
