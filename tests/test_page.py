@@ -28,7 +28,7 @@ def report_of(folder, text: str = TINY, status: dict | None = None, **accuracy: 
             if state == "ok":
                 row = row._replace(test_accuracy=right, val_accuracy=right / 2, test_images=5000, parameters=10, macs=2000, epochs=1,
                                    ledger_macs=1000, fuse_error=0.0, run=f"{arm}.s{seed}", device="cpu", threads=1)  # fmt: skip
-            rows.append(row._asdict() | Timing(arm, seed, 0.001, 0.01, 5.0, "a | processor", "3.11")._asdict())
+            rows.append(row._asdict() | Timing(arm, seed, 0.001, 0.01, 5.0, 6.0, "a | processor", "3.11")._asdict())
     return Report(study, pd.DataFrame(rows))
 
 
@@ -87,6 +87,14 @@ def test_the_measure_is_the_one_that_the_study_names(tmp_path):
     assert report.accuracy_row("plain")["mean"] == "20.00"
     assert report.every_row("plain")["cells"][0] == "[20.00](runs/plain.s0.ipynb)"
     assert "in validation accuracy" in answer(report)
+
+
+def test_while_the_pair_that_is_asked_for_has_not_been_run_the_next_one_answers(tmp_path):
+    report = report_of(tmp_path, ASKED, {"lora": "missing"}, teacher=0.65, long=0.6, plain=0.5)
+    assert answer(report) == "Yes: the teacher is 5.0 points of test accuracy above long, and 15.0 above plain."
+    assert (
+        answer(report_of(tmp_path, ASKED, {"long": "missing"})) == "No result: lora and long share 0 finished seeds, and a number needs 5."
+    )
 
 
 def test_after_the_sentence_come_the_counts_and_what_stays_open(tmp_path):

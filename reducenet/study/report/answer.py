@@ -1,7 +1,7 @@
 """The one sentence that comes first, and what follows it. The rule, for every study:
 
-1. The first pair in `compare.also` is what the study asks: does the first arm beat the second? The sentence says by how much it does, or
-   that it is not decided, and how the first stands to the baseline.
+1. The first pair in `compare.also` that has been run is what the study asks: does the first arm beat the second? The sentence says by how
+   much it does, or that it is not decided, and how the first stands to the baseline.
 2. Without such a pair, every arm against the baseline: how many are higher, equivalent, lower, not decided.
 
 "Yes" and "No" are said only of such a pair, and only where the title asks for one of them.
@@ -22,8 +22,15 @@ def answer(report: Report) -> str:
     if all(c.reading == Reading.NO_RESULT for c in report.contrasts):
         return f"No result: {report.seeds} an arm, and a number needs {RESULT}."
     if report.study.compare.also:
-        return _pair(report, report.contrast(*report.study.compare.also[0]))
+        return _pair(report, report.contrast(*_asked(report)))
     return _against_baseline(report)
+
+
+def _asked(report: Report) -> list[str]:
+    """The first pair in `compare.also`, or, while that has not been run, the first that has."""
+    pairs = report.study.compare.also
+    waiting = {arm for arm, why in report.absent.items() if why == "not run"}
+    return next((pair for pair in pairs if not waiting & set(pair)), pairs[0])
 
 
 def lead(report: Report) -> str:
