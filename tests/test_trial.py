@@ -22,6 +22,7 @@ from reducenet.study.plan import plan
 from reducenet.study.read import StudyError, read
 from reducenet.study.report.answer import answer
 from reducenet.study.report.prose import Report
+from reducenet.study.report.runs import parameters
 from reducenet.study.report.tables import read_rows
 from reducenet.study.run import execute
 from reducenet.study.trial import prepared
@@ -108,6 +109,7 @@ def test_one_command_gives_the_report_of_four_arms(place, quick, capsys):
     told = (place / "mine-tried" / "report" / "runs" / "dropped.s0.html").read_text()
     assert "reducenet run mine-tried/mine.toml --words nets.py --only dropped/s0" in told
     assert json.loads((place / "mine-tried" / "report" / "images.json").read_text()) == about(data)
+    assert "data = '../mine.npz'" in parameters(study.called("plain/s0"), study.study.data)  # what is published of a run
     assert main(TRY) == 0  # all is in the store
     assert "0 left" not in capsys.readouterr().out
     assert main([*TRY, "--at", "0"]) == 2
