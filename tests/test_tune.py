@@ -533,14 +533,14 @@ def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
         return min(1, rate / 10) if arm == "teacher" else 0.5 - abs(math.log2(rate / 0.2)) / 20
 
     Engine(monkeypatch, share)
-    text = OWN.replace("seeds = 2", "seeds = 5")
+    text = OWN.replace("seeds = 2", "seeds = 5").replace("lr = [0.4, 0.02]", "lr = [0.4, 0.2, 0.02]")
     tried(make(tmp_path, text))
     project = Project(tmp_path, text)
     page = project.report("--out", str(tmp_path / "page"))
     report = Report(read(project.file), read_rows(tmp_path / "page"))
     shown = {row["name"]: row for row in tuned.rows(report)}
     assert list(shown) == ["the teacher", "plain", "drop", "lora"]
-    assert shown["plain"]["tried"] == "0.02: 33.39 · **0.4: 45.00** · 8: 23.39"
+    assert shown["plain"]["tried"] == "0.02: 33.39 · **0.2: 50.00** · 0.4: 45.00"
     assert shown["lora"]["tried"].startswith("**0.0125: diverged** · 0.025: diverged · ")
     assert shown["drop"]["tried"] == ""
     assert shown["drop"]["cost"] == shown["the teacher"]["cost"]
@@ -548,7 +548,7 @@ def test_the_report_shows_what_was_tried_and_chosen(tmp_path, monkeypatch):
     assert shown["lora"]["cost"] == f"{macs / report.ledger['plain']:.2f}"
     said = tuned.sentence(report)
     assert "over seeds 100 and 101, which no result uses" in said
-    assert "Widened beyond the grid, since the best rate was at its edge: the teacher, plain and lora." in said
+    assert "Widened beyond the grid, since the best rate was at its edge: the teacher and lora." in said
     assert "Best at the edge of what was tried, so that a better rate may lie beyond: the teacher." in said
     assert "Diverged at every rate: lora." in said
     assert "With the rate that the study says: long." in said
