@@ -15,6 +15,7 @@ from reducenet.data.sources import DataError, fingerprint
 from reducenet.data.tensors import about, load
 from reducenet.study.plan import plan
 from reducenet.study.read import read
+from reducenet.words import add
 
 DRAW = np.random.default_rng(0)
 
@@ -326,3 +327,19 @@ def test_a_kind_of_data_says_how_it_is_used(tmp_path, monkeypatch):
     known, given = fingerprint(file), sources.source(file)
     monkeypatch.setattr(sources, "source", lambda name: replace(given, pad=3))
     assert fingerprint(file) != known
+
+
+def test_a_kind_of_file_of_ones_own_is_a_word_with_a_star(tmp_path, anew):
+    (tmp_path / "words.py").write_text(
+        "import numpy as np\nfrom reducenet.data.own import in_three\nfrom reducenet.words import dataset\n\n\n"
+        '@dataset("*.raw")\ndef raw(paths):\n    """Bytes of 8x8."""\n'
+        "    pixels = np.fromfile(paths[0], np.uint8).reshape(-1, 1, 8, 8)\n"
+        '    return in_three(paths[0], {"": (pixels, np.arange(len(pixels)) % 2)}, ())\n'
+    )
+    GOOD.tofile(tmp_path / "mine.raw")
+    with pytest.raises(DataError, match="unknown data set"):
+        load(str(tmp_path / "mine.raw"))
+    add(tmp_path / "words.py")
+    data = load(str(tmp_path / "mine.raw"))
+    assert {image.tobytes() for image in GOOD} == {image for split in (data.train, data.val, data.test) for image, _ in as_set(split)}
+    assert data.classes == ("0", "1")
