@@ -41,7 +41,7 @@ def finish(made: Plan, store: Store, accuracy: Callable[[str, int], float], lost
             (folder / "run.ipynb").write_text(_executed(made, run, folder, pid), encoding="utf-8")
             write_result(folder, {"kind": "measured", "key": run.key, "trained": run.trained, "status": state, "sentence": [],
                                   "network": None if diverged else run.trained[::-1], "metrics": {} if diverged else metrics,
-                                  "cost": cost, "environment": where})  # fmt: skip
+                                  "cost": cost, "environment": where, **_beside(run)})  # fmt: skip
             store.publish(run.key, folder)
     if timing := timing_of(made, known(made, store)):
         folder = store.begin(timing.key)
@@ -49,6 +49,11 @@ def finish(made: Plan, store: Store, accuracy: Callable[[str, int], float], lost
         latency = {arm: {"1": slower * len(arm) / 1000, "64": slower * len(arm) / 100} for arm in timing.parameters["arms"]}
         write_result(folder, {"kind": "timed", "key": timing.key, "status": "ok", "latency": latency})
         store.publish(timing.key, folder)
+
+
+def _beside(run: Run) -> dict:
+    seeds = [other["seed"] for other in run.parameters["together"]]
+    return {"together": seeds} if seeds else {}
 
 
 def answered(right: float, seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import sys
 import matplotlib
 import nbformat
 import pytest
-from finished import Project, files
+from finished import TEXT, Project, files, right
 from studies import ROOT
 
 from reducenet.cli import main
@@ -53,6 +53,23 @@ def test_a_row_holds_what_was_measured_and_what_all_of_the_way_cost(project):
     assert rows["drop", 0].ledger_macs == rows["teacher", 0].ledger_macs == 1000
     long = rows["long", 0]
     assert (long.epochs, long.ledger_macs, long.needs) == (2, 2000, "")  # what only sets a budget is not paid twice
+
+
+def test_who_was_trained_together_is_in_the_rows_and_in_words(project, tmp_path):
+    assert {row.together for row in project.rows().values()} == {1}
+    assert "together" not in Report(read(project.file), read_rows(project.out)).setting()
+    text = TEXT.replace("together = 1", "together = 2").replace(
+        "[arms.long]", '[arms.alone]\nchain = [{ build = { block = "plain" } }]\n\n[arms.long]'
+    )
+    other = Project(tmp_path, text, lambda arm, seed: 0.6 + seed / 500 if arm == "alone" else right(arm, seed))
+    other.report()
+    rows = other.rows()
+    assert {(arm, seed): row.together for (arm, seed), row in rows.items()} == {
+        (arm, seed): 1 if seed == 4 or arm == "alone" else 2 for arm, seed in rows
+    }
+    said = Report(read(other.file), read_rows(other.out)).setting()
+    assert "Seeds were trained together, at most 2 at a time, as one grouped network" in said
+    assert said.endswith("; one by one: alone.")
 
 
 def test_timings_are_apart_and_say_which_seed_was_timed(project):

@@ -62,7 +62,8 @@ def play_piece(
     result = kept.result(trained)
     measured = _measure(kept, result, images, out) if result["status"] == "ok" else {}
     cost = {**result["cost"], "train_macs": _training_macs(kept, result, images)}
-    record = {"kind": "measured", "key": key, "trained": trained, "status": result["status"], "sentence": result["sentence"],
+    at_once = {name: result[name] for name in ("together", "apart") if name in result}
+    record = {"kind": "measured", "key": key, **at_once, "trained": trained, "status": result["status"], "sentence": result["sentence"],
               "network": result["network"], "metrics": measured, "cost": {**cost, "seconds": time.time() - started},
               "fingerprints": fingerprints(result, measured, cost), "environment": result["environment"]}  # fmt: skip
     write_result(out, record)

@@ -75,7 +75,18 @@ class Report:
         if self.study.compare.on == "test":
             where += f", {int(self.ok.test_images.iloc[0]):,} test images"
         return (f"{len(self.labels)} arms, {self.seeds} each, on {where}. {self.found}A seed replicates the whole chain, "
-                "teacher and student; arms of one seed see the same images in the same order, so differences are paired.")  # fmt: skip
+                "teacher and student; arms of one seed see the same images in the same order, so differences are paired."
+                f"{self.together()}")  # fmt: skip
+
+    def together(self) -> str:
+        """That seeds were trained together, and whose were not; nothing where none were."""
+        most = {arm: rows.together.max() for arm, rows in self.ok.groupby("arm") if rows.together.notna().any()}
+        apart = [self.names[arm] for arm in self.labels if most.get(arm) == 1]
+        if not any(count > 1 for count in most.values()):
+            return ""
+        one_by_one = f"; one by one: {joined(apart)}" if apart else ""
+        return (f" Seeds were trained together, at most {int(max(most.values()))} at a time, as one grouped network, which no number "
+                f"depends on but by rounding{one_by_one}.")  # fmt: skip
 
     @property
     def found(self) -> str:

@@ -39,6 +39,7 @@ class Row(NamedTuple):
     instructions: str = ""
     device: str = ""
     threads: int | None = None
+    together: int | None = None  # replicates that were trained at once, at most, on the way
     torch: str = ""
     error: str = ""
 
@@ -112,6 +113,7 @@ def _measured(row: Row, plan: Plan, results: dict, lineage: list[str]) -> Row:
         run=plan.runs[lineage[-1]].file,
         needs=" ".join(plan.runs[key].file for key in lineage[:-1] if results[key]),
         **{name: where[name] for name in ("instructions", "device", "threads")},
+        together=max(len(results[key].get("together", [])) or 1 for key in lineage if results[key]),
         torch=where["torch"].split("+")[0],
     )
 
