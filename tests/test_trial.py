@@ -5,6 +5,7 @@ import re
 import shlex
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
@@ -20,8 +21,6 @@ from reducenet.play.play import Bench, play
 from reducenet.store import Store
 from reducenet.study.plan import plan
 from reducenet.study.read import StudyError, read
-from reducenet.study.report.answer import answer
-from reducenet.study.report.prose import Report
 from reducenet.study.report.runs import parameters
 from reducenet.study.report.tables import read_rows
 from reducenet.study.run import execute
@@ -244,16 +243,17 @@ def test_the_example_is_torchvisions_network(anew):
     }
 
 
-def test_the_example_was_run_and_says_what_its_rows_say(anew):
-    add(ROOT / "examples" / "resnet18.py")
+def test_the_example_was_run_and_says_what_its_rows_say():
+    """By the rows alone: what a report looks like may change after it was written."""
     folder = ROOT / "examples" / "resnet18"
-    rows = read_rows(folder)
-    report = Report(read(ROOT / "examples" / "resnet18.toml"), rows)
+    rows, said = pd.read_csv(folder / "results.csv"), json.loads((folder / "summary.json").read_text())
     assert list(rows.status) == ["ok"] * 30
-    assert json.loads((folder / "summary.json").read_text())["answer"] == answer(report)
-    assert answer(report) in (folder / "report.md").read_text()
+    accuracy = 100 * rows.pivot(index="seed", columns="arm", values="test_accuracy")
+    for pair in said["contrasts"]:
+        assert pair["mean"] == pytest.approx((accuracy[pair["arm"]] - accuracy[pair["against"]]).mean(), rel=1e-4)
+    assert said["answer"] in (folder / "report.md").read_text()
     sizes = rows.groupby("arm").parameters.unique()
-    assert {tuple(sizes[arm]) for arm in report.labels if arm != "teacher"} == {(sizes["plain"][0],)}
+    assert {tuple(found) for arm, found in sizes.items() if arm != "teacher"} == {(sizes["plain"][0],)}
     assert sizes["teacher"][0] > sizes["plain"][0]
     cost = rows.set_index(["arm", "seed"]).ledger_macs
     assert ((cost["plain-long"] / cost["drop-ce"] - 1).abs() < 0.01).all()

@@ -172,15 +172,15 @@ def test_every_branch_is_drawn_from_seed_and_name_alone():
         return {key: t for key, t in net.state_dict().items() if ".branch1." in key and t.is_floating_point()}
 
     torch.manual_seed(3)
-    few = weights(widen(tv_resnet(), "layer1.*.conv1", seed=5))
+    few = weights(widen(tv_resnet(), "layer1.*.conv1", 1, seed=5))
     torch.manual_seed(4)
-    many, other = weights(widen(tv_resnet(), "*", seed=5)), weights(widen(tv_resnet(), "*", seed=6))
+    many, other = weights(widen(tv_resnet(), "*", 1, seed=5)), weights(widen(tv_resnet(), "*", 1, seed=6))
     assert few
     assert all(torch.equal(tensor, many[key]) for key, tensor in few.items())
     name = "layer1.0.conv1.branch1.0.weight"
     assert not torch.equal(many[name], other[name])
     assert not torch.equal(many[name], many[name.replace("1.0.conv", "1.1.conv")])
-    drawn = nn.Sequential(nn.Conv2d(64, 256, 3, bias=False))
+    drawn = nn.Sequential(nn.Conv2d(64, 64, 3, bias=False))
     initialise(drawn, 5, "layer1.0.conv1.branch1")
     assert torch.equal(many[name], drawn[0].weight)
 
