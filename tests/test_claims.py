@@ -44,7 +44,7 @@ def test_every_claim_names_arms_that_exist_or_says_what_is_missing(claims, recor
 
 
 REGISTER = """
-central = "budget"
+central = ["budget"]
 
 [planned]
 quick-again = 0.1
@@ -108,7 +108,9 @@ MISTAKES = [
         'study = "quick"\npairs = [["drop-fc", "plain-long"]]',
         "claims.H2: it is `exact`, so there are no pairs",
     ),
-    ('central = "budget"', 'central = "buget"', "central: "),
+    ('central = ["budget"]', 'central = ["buget"]', "central: "),
+    ('central = ["budget"]', 'central = "budget"', "central: must be a list of studies"),
+    ('central = ["budget"]', "", "central: must be a list of studies"),
     ("quick-again = 0.1", "quick-agin = 0.1", "planned: "),
     ("quick-again = 0.1", "quick-again = -1", "planned.quick-again: must be core hours, a number above 0, not -1"),
     ("quick-again = 0.1", 'quick-again = "soon"', "planned.quick-again: must be core hours"),
@@ -172,7 +174,7 @@ def test_registering_takes_what_is_new_and_changes_nothing_else(tmp_path):
     make(tmp_path, TINY)
     file = tmp_path / "ablations" / "claims" / "register.toml"
     file.parent.mkdir()
-    head = 'central = "tiny"\n[all]\nmetric = "test accuracy"\nmargin = 0.5\nfamily = "all"\nrule = "as expected"\n'
+    head = 'central = ["tiny"]\n[all]\nmetric = "test accuracy"\nmargin = 0.5\nfamily = "all"\nrule = "as expected"\n'
     first = '[claims.A]\nwording = "a."\nchinese = "甲。"\nexpects = ["higher"]\nstudy = "tiny"\npairs = [["drop", "plain"]]\n'
     second = '[claims.B]\nwording = "b."\nchinese = "乙。"\nexpects = ["higher"]\n'
     waiting, held = 'study = "none yet: an arm"\n', 'study = "tiny"\npairs = [["lora", "plain"]]\n'

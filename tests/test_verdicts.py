@@ -85,7 +85,7 @@ def tiny(tmp_path_factory):
 
 
 def one(records: Records, claim: Claim, *others: Claim) -> Verdict:
-    return judge(records, Register({c.id: c for c in (claim, *others)}, "tiny", {}))[claim.id]
+    return judge(records, Register({c.id: c for c in (claim, *others)}, ["tiny"], {}))[claim.id]
 
 
 def test_nothing_is_decided_with_too_few_seeds_or_without_a_control(tiny):

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from reducenet.study.claims import central, figures, say
 from reducenet.study.claims.records import Records
-from reducenet.study.claims.register import Claim, Register
+from reducenet.study.claims.register import Claim, ClaimError, Register
 from reducenet.study.claims.registered import SEEN, digest, registered
 from reducenet.study.claims.verdict import KINDS, Verdict, regime_of, rows_of
 from reducenet.study.report.page import Drawn, to_html
-from reducenet.study.report.prose import interval
+from reducenet.study.report.prose import Report, interval
 from reducenet.study.report.statistics import CLAIM
 from reducenet.study.report.text import code, inline, template
 
@@ -24,17 +24,25 @@ class Told(NamedTuple):
     verdicts: dict[str, Verdict]
     version: str  # of the results
 
+    @property
+    def ladder(self) -> Report:
+        """What the central figure is drawn from. `ClaimError` where none of its studies has rows."""
+        there = (report for report in map(self.records.report, self.register.central) if report)
+        if (report := next(there, None)) is None:
+            raise ClaimError(f"none of the central figure's studies is published yet: {', '.join(self.register.central)}; publish one")
+        return report
+
 
 def render(told: Told, out: Path) -> None:
     """Write every page, its figures, into `out`. The same rows give the same bytes."""
     (out / "figures").mkdir(parents=True)
-    main = central.central(told.records.report(told.register.central))
+    main = central.central(told.ladder)
     bars = {f"bar-{name}": figures.bar(found.deciding, found.claim.margin) for name, found in told.verdicts.items() if _barred(found)}
     own = {name: figures.figure(found, told.records) for name, found in told.verdicts.items()}
     drawn = {"central": main, **bars, **{name: figure for name, figure in own.items() if figure}}
     for name, figure in drawn.items():
         (out / "figures" / f"{name}.svg").write_text(figure.svg, encoding="utf-8")
-    shared = {"sentence": inline(central.sentence(told.records.report(told.register.central))), "tally": say.tally(told.verdicts),
+    shared = {"sentence": inline(central.sentence(told.ladder)), "tally": say.tally(told.verdicts),
               "count": len(told.verdicts), "central": {"alt": inline(main.alt), "caption": main.caption}, "rule": _rule(told),
               "digest": digest(told.records.project) or "none"}  # fmt: skip
     _write(

@@ -99,7 +99,7 @@ def _rounded(value: float | None) -> float | None:
 
 def opening(told: pages.Told) -> str:
     """What README opens with: one sentence, the central figure, the verdict counts."""
-    report = told.records.report(told.register.central)
+    report = told.ladder
     drawn = central.central(report)
     figure = f"[![{inline(drawn.alt)}](reports/claims/figures/central.svg)](reports/claims/report.md)"
     links = "[Every claim: interval, controls, cost, executed runs](reports/claims/report.md); [as a paper](reports/claims/paper.md)"

@@ -69,16 +69,17 @@ class Claim(Shared):
 
 
 class Register(NamedTuple):
-    """The whole file: every claim by its id, in order; the study of the central figure; planned core hours by study."""
+    """The whole file: every claim by its id, in order; the studies of the central figure, of which the first that has rows is drawn;
+    planned core hours by study."""
 
     claims: dict[str, Claim]
-    central: str
+    central: list[str]
     planned: dict[str, float]
 
     @property
     def studies(self) -> list[str]:
         """Every study that a number of the claims' pages can come from, each once."""
-        named = [self.central, *self.planned]
+        named = [*self.central, *self.planned]
         for claim in self.claims.values():
             named += [claim.study] * claim.held + claim.replicate + (claim.exact.studies if claim.exact else [])
         return sorted(set(named))
@@ -94,7 +95,7 @@ def read_register(records: Records, file: Path | None = None) -> Register:
         raise ClaimError(f"{file.name}: cannot be read as TOML: {error}") from None
     if extra := sorted(set(given) - {"all", "claims", "central", "planned"}):
         raise ClaimError(f"{file.name}: {unknown('table', extra[0], ['all', 'claims', 'central', 'planned'])}")
-    made, central, planned = {}, given.get("central", "budget"), given.get("planned", {})
+    made, central, planned = {}, given.get("central", []), given.get("planned", {})
     for name, own in given.get("claims", {}).items():
         try:
             made[name] = Claim.model_validate({**given.get("all", {}), **own, "id": name})
@@ -103,11 +104,13 @@ def read_register(records: Records, file: Path | None = None) -> Register:
             raise ClaimError(f"{file.name}: claims.{name}: {_first(error)}") from None
         except StudyError as error:
             raise ClaimError(f"{file.name}: claims.{name}: {error}") from None
-    for study in (central, *planned):
+    if type(central) is not list or not central:
+        raise ClaimError(f"{file.name}: central: must be a list of studies, the first that has rows is drawn; not {central!r}")
+    for table, study in [*(("central", study) for study in central), *(("planned", study) for study in planned)]:
         try:
             records.study(study)
         except StudyError as error:
-            raise ClaimError(f"{file.name}: {'central' if study == central else 'planned'}: {error}") from None
+            raise ClaimError(f"{file.name}: {table}: {error}") from None
     for study, hours in planned.items():
         if type(hours) not in (int, float) or hours <= 0:
             raise ClaimError(f"{file.name}: planned.{study}: must be core hours, a number above 0, not {hours!r}")
