@@ -147,7 +147,7 @@ def test_a_study_with_words_of_ones_own_is_planned_run_and_reported(my_words, tm
     assert main(["run", str(file), *options, "--serial"]) == 0
     anew()
     assert main(["report", str(file), *options]) == 0
-    assert (file.parents[1] / "reports" / "mine" / "results.csv").read_text().count(",ok,") == 4
+    assert (file.parents[1] / "build" / "reports" / "mine" / "results.csv").read_text().count(",ok,") == 4
     check_rows(file)
 
 

@@ -45,13 +45,10 @@ def settings():
 def finished(tmp_path_factory):
     """The tiny study with one seed, run by Dask with two processes and reported once."""
     file = make(tmp_path_factory.mktemp("finished"), ONE)
-    (file.parents[1] / "README.md").write_text(
-        "before\n<!-- results of tiny: made by `reducenet report tiny`, do not edit -->\nstale\n<!-- end of results -->\nafter\n"
-    )
     before = settings()
     assert main(["run", str(file), "--device", "cpu", "--workers", "2"]) == 0
     assert settings() == before  # Dask's thread settings do not leak
-    assert main(["report", str(file), "--device", "cpu"]) == 0
+    assert main(["publish", str(file), "--device", "cpu"]) == 0
     return file
 
 
@@ -112,7 +109,7 @@ class TestFinished:
         written = (finished.parents[1] / "reports" / "tiny" / "index.html").stat().st_mtime_ns
         assert main(["run", str(finished), "--device", "cpu"]) == 0
         assert "7 of 7 runs are in" in capsys.readouterr().out
-        assert main(["report", str(finished), "--device", "cpu"]) == 0
+        assert main(["publish", str(finished), "--device", "cpu"]) == 0
         assert "(up to date)" in capsys.readouterr().out
         assert (finished.parents[1] / "reports" / "tiny" / "index.html").stat().st_mtime_ns == written
 
@@ -128,16 +125,15 @@ class TestFinished:
         shown = "".join("".join(o.get("data", {}).get("text/markdown", "")) for cell in notebook["cells"] for o in cell.get("outputs", []))
         assert "7. `fold`" in shown
         assert f"{100 * float(rows_of(finished)['lora', 0]['test_accuracy']):.2f} %" in shown
-        everything = "".join(file.read_text() for file in folder.rglob("*") if file.is_file())
-        assert str(finished.parents[1]) not in everything  # no place of this machine
+        everything = b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+        assert str(finished.parents[1]).encode() not in everything  # no place of this machine
         assert "a number needs 5" in text  # one seed is no result
 
-    def test_report_puts_the_results_into_the_readme(self, finished):
-        text = (finished.parents[1] / "README.md").read_text()
-        assert text.startswith("before\n")
-        assert text.endswith("after\n")
-        assert "| the teacher |" in text
-        assert "stale" not in text
+    def test_a_report_to_look_at_leaves_what_is_published_alone(self, finished):
+        before = {file: file.read_bytes() for file in (finished.parents[1] / "reports").rglob("*") if file.is_file()}
+        assert main(["report", str(finished), "--device", "cpu"]) == 0
+        assert (finished.parents[1] / "build" / "reports" / "tiny" / "index.html").is_file()
+        assert {file: file.read_bytes() for file in (finished.parents[1] / "reports").rglob("*") if file.is_file()} == before
 
     def test_plan_and_status_say_what_is_there(self, finished, capsys):
         assert main(["plan", str(finished), "--device", "cpu"]) == 0
@@ -201,7 +197,7 @@ def test_failure_and_divergence_stay_with_their_arms(tmp_path, capsys):
     assert "2 done, 2 diverged, 1 failed" in status
     assert "wild/s0: its training diverged" in status
     assert "_failed" in status
-    assert main(["report", str(file), "--device", "cpu"]) == 0
+    assert main(["publish", str(file), "--device", "cpu"]) == 0
     assert {arm: row["status"] for (arm, _), row in rows_of(file).items()} == {
         "plain": "ok", "hungry": "failed", "wild": "diverged", "wilder": "diverged",
     }  # fmt: skip

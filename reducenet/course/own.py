@@ -40,12 +40,13 @@ def play_own(arm: str, seeds: int = 2) -> Report:
             shutil.copy(project() / notebook, Path(folder) / notebook)
         file.write_text(STUDY.format(seeds=seeds) + arm, encoding="utf-8")
         study = read(file)
-        for command, *more in (("run", "--serial"), ("report",)):
+        out = Path(folder) / "reports" / "mine"
+        for command, *more in (("run", "--serial"), ("report", "--out", str(out))):
             call = [sys.executable, "-m", "reducenet.cli", command, str(file), *more]
             done = subprocess.run(call, capture_output=True, text=True)
             if done.returncode:
                 raise RuntimeError(done.stdout + done.stderr)
-        return Report(study, read_rows(Path(folder) / "reports" / "mine"))
+        return Report(study, read_rows(out))
 
 
 def sentence(report: Report) -> str:
