@@ -101,7 +101,7 @@ def at_its_best(alone: Crew, pair: Crew, made: dict, data: str, images: int) -> 
     best = (0.0, alone, 0)
     for crew in (alone, pair):
         for workers in WORKERS:
-            few = min(images, 20 * BATCH)
+            few = min(images, 10 * BATCH)
             rate = speed(crew, few, crew.turn(trying, made, data, few, workers))
             best = max(best, (rate(), crew, workers), key=lambda one: one[0])
     _, crew, workers = best
