@@ -6,7 +6,8 @@ from networks import small
 from torch import nn
 
 from reducenet import MoveError, freeze, load_data
-from reducenet.moves.classifier import graft, permute_classes
+from reducenet.methods.graft import graft
+from reducenet.moves.classifier import permute_classes
 
 
 def images(net):

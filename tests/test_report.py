@@ -9,7 +9,7 @@ import sys
 import matplotlib
 import nbformat
 import pytest
-from finished import TEXT, Project, files, right
+from finished import TEXT, Project, files
 from studies import ROOT
 
 from reducenet.cli import main
@@ -61,7 +61,7 @@ def test_who_was_trained_together_is_in_the_rows_and_in_words(project, tmp_path)
     text = TEXT.replace("together = 1", "together = 2").replace(
         "[arms.long]", '[arms.alone]\nchain = [{ build = { block = "plain" } }]\n\n[arms.long]'
     )
-    other = Project(tmp_path, text, lambda arm, seed: 0.6 + seed / 500 if arm == "alone" else right(arm, seed))
+    other = Project(tmp_path, text, lambda arm, seed: 0.5 + len(arm) / 50 + (7 * len(arm) * (seed + 1) % 11) / 1000)
     other.report()
     rows = other.rows()
     assert {(arm, seed): row.together for (arm, seed), row in rows.items()} == {

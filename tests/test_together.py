@@ -142,6 +142,15 @@ def test_tickets_go_with_the_tickets_of_the_same_number(tmp_path):
     assert told == {f"plain/s{seed}": [seed // 2 * 2, seed // 2 * 2 + 1] if seed % 1000 < 2 else [] for seed in (0, 1, 2, 1000, 1001, 1002)}
 
 
+def test_tickets_of_seeds_that_are_numbered_like_tickets(tmp_path):
+    text = (
+        TWO.replace("seeds = 3", "seeds = 2\nfirst_seed = 1000") + '\n[arms.best]\nchain = [{ best_of = { arm = "plain", tickets = 3 } }]\n'
+    )
+    made = plan(make(tmp_path, text), device="cpu")
+    told = {run.parameters["seed"]: [one["seed"] for one in run.parameters["together"]] for run in made.runs.values() if run.arm == "plain"}
+    assert told == {seed: [seed // 1000 * 1000, seed // 1000 * 1000 + 1] for seed in (1000, 1001, 2000, 2001, 3000, 3001)}
+
+
 # ---- what becomes of each
 
 

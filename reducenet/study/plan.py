@@ -69,8 +69,8 @@ class Plan:
 
     def beside(self, arm: str, seed: int) -> list[int]:
         """The seeds of an arm that are trained together with this one, itself included; tickets go with the tickets of the same number."""
-        nth = 0 if seed in self.group[arm] else seed // TICKET
-        return [other + TICKET * nth for other in self.group[arm][seed - TICKET * nth]]
+        further = next(seed - own for own in self.group[arm] if (seed - own) % TICKET == 0 and seed >= own)
+        return [other + further for other in self.group[arm][seed - further]]
 
     def called(self, name: str) -> Run:
         """The run of this name, as `plan` and `status` say it: "lora/s3"."""

@@ -199,7 +199,7 @@ class Report:
             why = "not run" if status == "missing" else status
             said = f"; {inline(error)}" if error else ""
             lines.append(f"{self.names[arm]}, seed{'s' * (len(found) > 1)} {seeds}: {why}, left out of every mean{said}.")
-        span = self.ledger.max() / self.ledger.min()
+        span = self.ledger.max() / self.ledger[self.ledger > 0].min()  # what trains nothing costs nothing
         if span > 1.01:
             lines.append(
                 f"The arms do not cost the same to train: the dearest costs {span:.1f} times the cheapest. Read accuracy and cost together."
