@@ -219,7 +219,7 @@ def test_the_old_report_stays_when_a_new_one_cannot_be_made(project, monkeypatch
     before = files(project.folder / "reports")
     monkeypatch.setattr(publish, "render", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        main(["report", str(project.file), "--force"])
+        main(["publish", str(project.file), "--force"])
     assert files(project.folder / "reports") == before
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field
+from html import unescape
 from importlib import import_module
 from pathlib import Path
 
@@ -77,8 +78,9 @@ class Report:
 
 
 def reports() -> list[Report]:
-    """Every report that is there, in the order of their titles."""
-    return sorted((_report(file.parent) for file in project().glob("reports/*/index.html")), key=lambda report: report.title)
+    """Every report that is there: the claims first, then the studies in the order of their titles."""
+    found = (_report(file.parent) for file in project().glob("reports/*/index.html"))
+    return sorted(found, key=lambda report: (report.name != "claims", report.title))
 
 
 def _report(folder: Path) -> Report:
@@ -92,7 +94,9 @@ def _report(folder: Path) -> Report:
 def _said(folder: Path) -> tuple[str, str]:
     """The title and the answer; of a report without its study what its page says."""
     if not (project() / "ablations" / f"{folder.name}.toml").is_file():
-        return re.search(r"<title>(.*?)</title>", (folder / "index.html").read_text(encoding="utf-8"))[1], ""
+        page = (folder / "index.html").read_text(encoding="utf-8")
+        answer_ = re.search(r"<strong>(.*?)</strong>", page, re.DOTALL)
+        return unescape(re.search(r"<title>(.*?)</title>", page)[1]), answer_[1] if answer_ else ""
     evidence = Evidence(folder.name)
     return evidence.study.title, MARKDOWN.renderInline(answer(evidence.report)) if evidence.report else ""
 

@@ -46,7 +46,14 @@ def render(told: Told, out: Path) -> None:
               "count": len(told.verdicts), "central": {"alt": inline(main.alt), "caption": main.caption}, "rule": _rule(told),
               "digest": digest(told.records.project) or "none"}  # fmt: skip
     _write(
-        out, "report", drawn, "The claims", "overview.md.j2", (HERE / "sort.js").read_text(encoding="utf-8"), **_overview(told), **shared
+        out,
+        "report",
+        drawn,
+        "Which of the article's claims hold?",
+        "overview.md.j2",
+        (HERE / "sort.js").read_text(encoding="utf-8"),
+        **_overview(told),
+        **shared,
     )
     _write(out, "paper", drawn, "The claims put to the test", "paper.md.j2", **_paper(told), **shared)
     for name, found in told.verdicts.items():
