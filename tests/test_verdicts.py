@@ -168,7 +168,7 @@ def register_of_nulls(rng, claims: int, waiting: int, images: int = 0):
     if not images:
         accuracy, by_image = 80 + shared + own, None
     else:
-        hard = rng.normal(0, 1.0, (1, 1, images)) + 0.3 * rng.normal(0, 1, (1, claims + 1, images))  # what an image does to an arm
+        hard = rng.normal(0, 1.0, (1, 1, images)) + rng.normal(0, 1.5, (1, claims + 1, images))  # what an image does to an arm
         chance = 1 / (1 + np.exp(-(1.4 + 0.05 * (shared + own)[:, :, None] + hard)))
         answers = rng.random((8, claims + 1, images)) < chance
         accuracy, by_image = 100 * answers.mean(2), 100 * (answers[:, 1:].astype(float) - answers[:, :1])
@@ -206,4 +206,4 @@ def test_the_interval_over_seeds_and_images_covers_where_both_are_drawn_anew():
         said += any(c.reading in (Reading.HIGHER, Reading.LOWER) for c in contrasts)
         covered += [low <= 0 <= high for low, high in (two_way(by_image[:, i]) for i in range(5))]
     assert np.mean(covered) > 0.94
-    assert said / 400 > LEVEL  # other seeds alone: on these images the arms do differ
+    assert said / 400 > 0.2  # other seeds alone: on these very images the arms do differ, and often

@@ -45,16 +45,8 @@ def render(told: Told, out: Path) -> None:
     shared = {"sentence": inline(central.sentence(told.ladder)), "tally": say.tally(told.verdicts),
               "count": len(told.verdicts), "central": {"alt": inline(main.alt), "caption": main.caption}, "rule": _rule(told),
               "digest": digest(told.records.project) or "none"}  # fmt: skip
-    _write(
-        out,
-        "report",
-        drawn,
-        "Which of the article's claims hold?",
-        "overview.md.j2",
-        (HERE / "sort.js").read_text(encoding="utf-8"),
-        **_overview(told),
-        **shared,
-    )
+    script, said = (HERE / "sort.js").read_text(encoding="utf-8"), _overview(told) | shared
+    _write(out, "report", drawn, "Which of the article's claims hold?", "overview.md.j2", script, **said)
     _write(out, "paper", drawn, "The claims put to the test", "paper.md.j2", **_paper(told), **shared)
     for name, found in told.verdicts.items():
         _write(out, name, drawn, f"{name}: {found.claim.wording}", "claim.md.j2", **_claim(told, found, own[name]))
