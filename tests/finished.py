@@ -34,7 +34,7 @@ def finish(made: Plan, store: Store, accuracy: Callable[[str, int], float], lost
             metrics = {"test_accuracy": right, "val_accuracy": right - 0.01, "test_images": 5000, "parameters": 100 * len(run.arm),
                        "macs": 2000, "fuse_error": 1e-14, "rounding_error": 1e-6, "move_error": None}  # fmt: skip
             cost = {"epochs": run.epochs, "searched_macs": 0, "train_macs": 1000 * (run.epochs + bool(run.parameters["teacher"])),
-                    "train_seconds": 10 * run.epochs * slower, "seconds": 20.0}  # fmt: skip
+                    "train_seconds": 10 * run.epochs * slower, "seconds": 30.0}  # fmt: skip
             folder = store.begin(run.key)
             if not diverged:
                 np.save(folder / "correct.npy", np.packbits(answered(right, run.parameters["seed"])))

@@ -17,7 +17,7 @@ from reducenet.study.read import read
 from reducenet.study.report import publish
 from reducenet.study.report.page import render
 from reducenet.study.report.prose import Report
-from reducenet.study.report.rows import Row, Timing, collect
+from reducenet.study.report.rows import Row, Timing, _own_seconds, collect
 from reducenet.study.report.tables import filled, read_rows, to_csv
 
 
@@ -74,9 +74,9 @@ def test_who_was_trained_together_is_in_the_rows_and_in_words(project, tmp_path)
 
 def test_timings_are_apart_and_say_which_seed_was_timed(project):
     timings = {(t.arm, t.seed): t for t in collect(project.plan, project.store)[1]}
-    assert timings["lora", 0] == Timing("lora", 0, 0.00432, 0.0432, 21.6, 40.0, "AMD EPYC", "3.11.7")
-    assert timings["lora", 1] == Timing("lora", 1, None, None, 21.6, 40.0, "AMD EPYC", "3.11.7")
-    assert sum(t.own_seconds for t in timings.values()) == 20.0 * len(project.plan.runs)  # a run that several rows need counts once
+    assert timings["lora", 0] == Timing("lora", 0, 0.00432, 0.0432, 21.6, 60.0, "AMD EPYC", "3.11.7")
+    assert timings["lora", 1] == Timing("lora", 1, None, None, 21.6, 60.0, "AMD EPYC", "3.11.7")
+    assert sum(t.own_seconds for t in timings.values()) == 30.0 * len(project.plan.runs)  # a run that several rows need counts once
     assert not set(Row._fields) & {"latency_1", "ledger_seconds", "processor", "python", "key"}
 
 
@@ -233,3 +233,15 @@ def test_a_folder_that_is_no_report_is_left_alone(project, tmp_path, capsys):
 def test_reporting_loads_no_torch():
     code = "import sys, reducenet.study.report.publish; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_seconds_of_a_run_are_its_share_of_training_and_its_measuring():
+    """Alone, as the first of two that train at once, as the second, and measured anew: training took 8 seconds, measuring 1."""
+
+    def cost(seconds, train, together=()):
+        return {"cost": {"seconds": seconds, "train_seconds": train}} | ({"together": together} if together else {})
+
+    assert _own_seconds(cost(9.0, 8.0)) == 9.0
+    assert _own_seconds(cost(1.0, 8.0)) == 9.0
+    assert _own_seconds(cost(9.0, 4.0, [0, 1])) == _own_seconds(cost(1.0, 4.0, [0, 1])) == 5.0
+    assert _own_seconds(cost(1.0, 0.0)) == 1.0

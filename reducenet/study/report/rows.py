@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 class Timing(NamedTuple):
     """The latencies are those of the one seed that is timed. `own_seconds` are those of the row's own runs, start to end: a run that
-    several rows need counts in the first of them, so that the column adds up to what the study took."""
+    several rows need counts in the first of them, so that the column adds up to what the study took, on one core."""
 
     arm: str
     seed: int
@@ -75,7 +75,7 @@ def collect(plan: Plan, store: Store) -> tuple[list[Row], list[Timing]]:
             else:
                 row = _measured(row, plan, results, lineage)
                 took = _took(took, results, lineage, timed.get(arm, {}) if seed == plan.study.first_seed else {})
-                own = [results[other]["cost"]["seconds"] for other in lineage if results[other] and other not in counted]
+                own = [_own_seconds(results[other]) for other in lineage if results[other] and other not in counted]
                 took = took._replace(own_seconds=round(sum(own), 2))
                 counted.update(lineage)
             rows.append(row)
@@ -123,6 +123,14 @@ def _took(timing: Timing, results: dict, lineage: list[str], latency: dict[str, 
     seconds = {f"latency_{batch}": float(f"{median:.4g}") for batch, median in latency.items()}
     spent = sum(cost["train_seconds"] for cost in _costs(results, lineage))
     return timing._replace(**seconds, ledger_seconds=round(spent, 2), processor=where["processor"], python=where["python"])
+
+
+def _own_seconds(result: dict) -> float:
+    """Training, a share of it where several were trained at once, and measuring, whether that came at once or later: a run that found
+    what it measures trained already took less than the training."""
+    cost, at_once = result["cost"], len(result.get("together", [])) or 1
+    later = cost["seconds"] < cost["train_seconds"]
+    return cost["train_seconds"] + (cost["seconds"] if later else max(0.0, cost["seconds"] - at_once * cost["train_seconds"]))
 
 
 def _costs(results: dict, lineage: list[str]) -> list[dict]:
