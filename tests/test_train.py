@@ -3,12 +3,15 @@ import math
 import pytest
 import torch
 from networks import small
+from torch import nn
 
 from reducenet.data.tensors import load
 from reducenet.learn.device import memory_layout
 from reducenet.learn.evaluate import accuracy
 from reducenet.learn.losses import cross_entropy, kd
-from reducenet.learn.train import SCHEDULES, DivergedError, fit
+from reducenet.learn.replicates import fit_replicates
+from reducenet.learn.train import SCHEDULES, DivergedError, check_fits, fit
+from reducenet.methods.vanillanet import vanillanet
 from reducenet.nets.activation import LambdaReLU, slide
 from reducenet.nets.networks import build
 from reducenet.words import MoveError
@@ -185,3 +188,39 @@ def test_auto_on_cuda_gives_the_network_back_where_it_was(data):
     net, _ = fit(small("plain"), data, epochs=1, loss=kd(teacher), progress=False)
     assert next(net.parameters()).device == torch.device("cpu")
     assert 0 <= accuracy(net, data, data.test) <= 1
+
+
+# ---- the last batch of an epoch
+
+
+HEAD = lambda: nn.Sequential(nn.Flatten(), nn.Linear(144, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))  # noqa: E731
+
+
+@pytest.mark.parametrize("make", [HEAD, lambda: vanillanet(width=4, num_classes=4)])
+@pytest.mark.parametrize(
+    ("count", "batch", "other"), [(129, 128, "129"), (257, 64, "65"), (5, 4, "5"), (3, 1, "3"), (1, 7, "none with so few")]
+)
+@pytest.mark.parametrize("how", [fit, lambda net, data, **given: fit_replicates([net, net], data, seeds=(0, 1), **given)])
+def test_an_image_that_is_left_alone_is_found_before_anything_is_trained(make, count, batch, other, how):
+    data = load("synthetic").subset(count)
+    said = f"^fit: {count} images in batches of {batch} leave one image alone, and a BatchNorm .*; another batch would do: {other}"
+    with pytest.raises(MoveError, match=said):
+        how(make(), data, epochs=1, batch=batch, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize(("make", "batch"), [(HEAD, 127), (lambda: build("plain", width=4, num_classes=4), 128)])
+def test_an_image_that_is_left_alone_where_that_does_no_harm_is_trained_on(make, batch):
+    """Another batch; or maps of more than one pixel."""
+    fit(make(), load("synthetic").subset(129), epochs=1, batch=batch, lr=0.01, device="cpu", progress=False)
+
+
+def test_looking_at_the_last_batch_draws_nothing():
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(144, 4))
+    data, ends = load("synthetic").subset(129), []
+    for _ in range(2):
+        torch.manual_seed(3)
+        ends.append(fit(net, data, epochs=1, batch=128, device="cpu", progress=False).net[2].weight)
+    torch.manual_seed(3)
+    check_fits(net, data, 128)
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(*ends)

@@ -63,7 +63,7 @@ def fit_replicates(
     if len(nets) != len(seeds):
         raise MoveError(f"fit_replicates: {len(nets)} networks and {len(seeds)} seeds; each network has its own")
     for net in nets:
-        check_fits(net, data)
+        check_fits(net, data, batch)
     objectives = [_objective(loss, s, seed, own) for s, seed in enumerate(seeds)] if isinstance(loss, str) else list(loss)
     hooks = [sliding(slide, slide_until)] if slide else []
     place = device_for(device)

@@ -54,14 +54,23 @@ def named_loss(name: str, seed: int = 0, **own) -> Callable:
 
 
 @torch.no_grad()
-def check_fits(net: nn.Module, data: Data) -> None:
-    """`MoveError` unless the network takes these images and has an output for each class."""
-    one = data.normalise(data.train.images[:1])
-    try:
-        with _disable_current_modes():  # a `Count` around this counts the training
-            outputs = in_eval(net)(one.to(next(net.parameters()))).shape[-1]
-    except RuntimeError as error:
-        raise MoveError(f"fit: the network takes no images of {tuple(one.shape[1:])} (C, H, W): {str(error).splitlines()[0]}") from None
+def check_fits(net: nn.Module, data: Data, batch: int) -> None:
+    """`MoveError` unless the network takes these images, has an output for each class, and can be trained on the last batch of an epoch."""
+    one = data.normalise(data.train.images[:1]).to(next(net.parameters()))
+    count = len(data.train.labels)
+    with _disable_current_modes():  # a `Count` around this counts the training
+        try:
+            outputs = in_eval(net)(one).shape[-1]
+        except RuntimeError as error:
+            raise MoveError(f"fit: the network takes no images of {tuple(one.shape[1:])} (C, H, W): {str(error).splitlines()[0]}") from None
+        try:
+            if 1 in (batch, count % batch):
+                with torch.random.fork_rng(devices=[]):  # what it draws here it does not draw later
+                    copied(net).train()(one)
+        except ValueError:  # a BatchNorm that sees one value a channel
+            other = next((b for b in range(batch + 1, batch + count + 2) if count % b != 1), "none with so few images")
+            raise MoveError(f"fit: {count} images in batches of {batch} leave one image alone, and a BatchNorm of this network cannot be "
+                            f"trained on one value; another batch would do: {other}") from None  # fmt: skip
     if outputs != len(data.classes):
         raise MoveError(f"fit: the network has {outputs} outputs, {data.name} has {len(data.classes)} classes; "
                         f"build(..., num_classes={len(data.classes)})")  # fmt: skip
@@ -120,7 +129,7 @@ def fit(
     if callable(loss) and own:
         raise MoveError(f"fit: nothing reads {next(iter(own))!r} here, the loss is a function already; leave it out")
     objective = loss if callable(loss) else named_loss(loss, seed, **own)
-    check_fits(net, data)
+    check_fits(net, data, batch)
     hooks = [*hooks, *([sliding(slide, slide_until)] if slide else [])]
     place, home = device_for(device), next(net.parameters()).device
     layout = memory_layout(net, place)
