@@ -11,7 +11,7 @@ from torch import nn
 
 from reducenet import accuracy, drop_branch, load_data
 from reducenet.course import evidence, nets, opening
-from reducenet.course.evidence import Evidence
+from reducenet.course.evidence import Evidence, claims
 from reducenet.course.figures import Beside, Drawn
 from reducenet.course.opening import open_page
 from reducenet.course.panels.fade.drawing import scaler_block
@@ -212,10 +212,14 @@ def test_the_branch_fades():
 # ---- evidence
 
 
-def test_evidence_is_the_studys_own_reading():
+def test_evidence_is_the_studys_own_reading_and_that_of_the_register_where_it_is_a_claims():
     quick = Evidence("quick")
-    contrast = quick.report.contrast("drop-fc", "plain-long")
-    assert quick.contrast("drop-fc", "plain-long") == contrast
+    assert quick.contrast("drop-ce", "plain-long") == quick.report.contrast("drop-ce", "plain-long")
+    (claimed,) = claims()["H5"].contrasts
+    assert quick.contrast("drop-fc", "plain-long") == claimed
+    own = quick.report.contrast("drop-fc", "plain-long")
+    assert (claimed.mean, claimed.n, claimed.low, claimed.high) == (own.mean, own.n, own.low, own.high)
+    assert claimed.p > own.p  # a larger family
     gap = (quick.report.values["drop-fc"] - quick.report.values["plain-long"]).mean()
     assert f"{gap:+.2f}".replace("-", "−") in quick.say(("drop-fc", "plain-long")).data
     with pytest.raises(KeyError, match="study quick does not compare 'drop' with 'teacher'"):

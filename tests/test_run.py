@@ -203,8 +203,8 @@ def test_failure_and_divergence_stay_with_their_arms(tmp_path, capsys):
     }  # fmt: skip
     assert set(rows_of(file, "timings")) == {(arm, 0) for arm in ("plain", "hungry", "wild", "wilder")}
     report = (file.parents[1] / "reports" / "trouble" / "report.md").read_text()
-    assert "hungry: 1 failed" in report
-    assert "wild: 1 diverged" in report
+    assert "hungry, seed 0: failed, left out of every mean" in report
+    assert "wild, seed 0: diverged, left out of every mean" in report
     shown = json.loads((Store(file.parent / "store").entry(plan(file, device="cpu").ends["wild", 0]) / "run.ipynb").read_text())
     assert "The training diverged" in json.dumps(shown)
 

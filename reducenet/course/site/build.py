@@ -110,6 +110,11 @@ class Site:
         for file in folder.glob("*.html"):
             text = re.sub(r'href="\.\./\.\./notebooks/(\w+)\.ipynb"', r'href="../../\1.html"', file.read_text(encoding="utf-8"))
             file.write_text(text.replace("<main>", WAY_TO_REPORTS, 1), encoding="utf-8")
+        for file in folder.glob("runs/*.html"):  # there are more than a thousand of them, and they are dressed alike
+            text = file.read_text(encoding="utf-8")
+            css = re.search(r"<style>(.*?)</style>", text, re.S)
+            (self.folder / "reports" / "runs.css").write_text(css[1], encoding="utf-8")
+            file.write_text(text.replace(css[0], '<link rel="stylesheet" href="../../runs.css">', 1), encoding="utf-8")
 
     def _write(self, file: str, template: str, **given) -> None:
         environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined)

@@ -154,7 +154,8 @@ def _hours(told: Told) -> list[dict]:
         report = told.records.report(name)
         spent = f"{report.rows.own_seconds.sum() / 3600:.2f}" if report else "not run"
         planned = told.register.planned.get(name)
-        rows.append(dict(study=name, planned="not planned" if planned is None else f"{planned:.2f}", spent=spent))
+        link = f"[{name}](../{name}/report.md)" if report else code(name)
+        rows.append(dict(study=link, planned="not planned" if planned is None else f"{planned:.2f}", spent=spent))
     return [row for row in rows if row["spent"] != "not run" or row["planned"] != "not planned"]
 
 
