@@ -36,12 +36,12 @@ def test_nothing_is_said_where_nothing_is_recorded(tiny):
 
 
 def test_what_is_left_takes_as_long_as_what_is_done(tiny):
-    """20 seconds a run here, whatever it is: an epoch and the run around it cost the same."""
+    """30 seconds a run here, whatever it is: an epoch and the run around it cost the same."""
     made, store = tiny
     lost = {run.name: "missing" for run in made.runs.values() if run.parameters["seed"] == 1}
     finish(made, store, accuracy, lost)
-    one_epoch_and_a_run = (20 / 2 + 20 / 1) / 2  # of lora: its fit, and its fold
-    assert seconds_left(made, store, known(made, store)) == pytest.approx(4 * 20 + 3 * one_epoch_and_a_run)
+    one_epoch_and_a_run = (30 / 2 + 30 / 1) / 2  # of lora: its fit, and its fold
+    assert seconds_left(made, store, known(made, store)) == pytest.approx(4 * 30 + 3 * one_epoch_and_a_run)
 
 
 def test_an_arm_without_a_finished_run_takes_as_long_as_the_others(tiny):
@@ -49,7 +49,7 @@ def test_an_arm_without_a_finished_run_takes_as_long_as_the_others(tiny):
     lost = {run.name: "missing" for run in made.runs.values() if run.name != "plain/s0"}
     finish(made, store, accuracy, lost)
     left = sum(1 + run.epochs for run in made.runs.values() if run.name != "plain/s0")
-    assert seconds_left(made, store, known(made, store)) == pytest.approx(10 * left)
+    assert seconds_left(made, store, known(made, store)) == pytest.approx(15 * left)
 
 
 def test_several_processes_share_the_time(tiny, monkeypatch):
