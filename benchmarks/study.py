@@ -70,7 +70,9 @@ def study(size: Size) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         took = from_nothing(size.study, folder)
     with Crew(1, 2) as alone, Crew(2, 1) as pair:
-        ways = {name: at_its_best(alone, pair, made, size.data, size.images) for name, made in (("teacher", TEACHER), ("student", STUDENT))}
+        ways = {
+            name: at_its_best((alone, pair), made, size.data, size.images) for name, made in (("teacher", TEACHER), ("student", STUDENT))
+        }
         rates = interleave({name: way.rate for name, way in ways.items()}, size.rounds)
     name, trained = Path(size.study).stem, training_seconds(took.results)
     alone = images_alone(took.results, len(load_data(size.data).train.labels))

@@ -96,16 +96,16 @@ class Usual(NamedTuple):
     said: str
 
 
-def at_its_best(alone: Crew, pair: Crew, made: dict, data: str, images: int) -> Usual:
-    """The fastest of one process with two threads and two with one, and of 0 to 2 loader processes for each; all are tried first."""
-    best = (0.0, alone, 0)
-    for crew in (alone, pair):
+def at_its_best(crews: tuple[Crew, ...], made: dict, data: str, images: int) -> Usual:
+    """The fastest of these, one process with two threads or two with one, and of 0 to 2 loader processes for each; all are tried first."""
+    best = (0.0, crews[0], 0)
+    for crew in crews:
         for workers in WORKERS:
             few = min(images, 10 * BATCH)
             rate = speed(crew, few, crew.turn(trying, made, data, few, workers))
             best = max(best, (rate(), crew, workers), key=lambda one: one[0])
     _, crew, workers = best
-    processes = "two processes of one thread" if crew is pair else "one process of two threads"
+    processes = "two processes of one thread" if crew.count == 2 else "one process of two threads"
     said = f"the usual recipe at its best: {processes}, {workers or 'no'} loader process{'' if workers == 1 else 'es'}"
     return Usual(speed(crew, images, crew.turn(training, made, data, images, workers)), said)
 
