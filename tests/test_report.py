@@ -9,7 +9,7 @@ import sys
 import matplotlib
 import nbformat
 import pytest
-from finished import TEXT, Project, files
+from finished import MARKS, TEXT, Project, files
 from studies import ROOT
 
 from reducenet.cli import main
@@ -98,7 +98,7 @@ def test_what_has_no_number_says_why(troubled):
 
 
 def test_the_report_of_a_troubled_study_is_partial_and_complete(troubled):
-    found = troubled.report()
+    found = troubled.report("--out", str(troubled.folder / "looked at"))
     text, page = found["report.md"].decode(), found["index.html"].decode()
     assert text.startswith("# tiny (partial: 17 of 25 rows)")
     assert "long, seed 1: not run, left out of every mean." in text
@@ -107,6 +107,19 @@ def test_the_report_of_a_troubled_study_is_partial_and_complete(troubled):
     assert "<script" not in page
     assert "runs/teacher.s1.html" in found or "runs/teacher.s1.html" in page
     assert not [name for name in found if "lora.s4" in name or "drop.s3" in name]
+
+
+def test_what_is_not_run_yet_is_not_published_and_what_can_never_be_is_an_end(tmp_path, capsys):
+    unfinished = Project(tmp_path / "a", lost={"drop/s3": "missing"})
+    assert main(["publish", str(unfinished.file)]) == 2
+    said = capsys.readouterr().err
+    assert "drop/s3 is not run yet; `reducenet run tiny` first" in said
+    assert said.count("\n") == 1
+    assert not unfinished.out.exists()
+    assert unfinished.readme.read_text() == MARKS
+    troubled = Project(tmp_path / "b", lost={"lora@2/s4": "failed", "plain/s2": "diverged", "teacher/s1": "diverged"})
+    troubled.report()  # long/s4 and long/s1 have nobody to pay for them
+    assert troubled.out.exists()
 
 
 def test_tables_come_back_as_they_were_and_no_cell_is_a_formula(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 
 from reducenet.store import Store
 from reducenet.study.plan import Plan, Run
+from reducenet.study.read import StudyError
 from reducenet.study.run.execute import ended, execute, inherited, pinned
 from reducenet.study.run.progress import Progress
 
@@ -62,6 +63,16 @@ def known(plan: Plan, store: Store) -> dict[str, dict]:
     if timing and store.result(timing.key):
         states[timing.key] = ended(timing, "ok")
     return states
+
+
+def check_finished(plan: Plan, store: Store) -> None:
+    """`StudyError`, one line, while there is a run to play; what failed, or waits for what failed or diverged, is an end."""
+    states = known(plan, store)
+    left = [run for key, run in plan.runs.items() if key not in states and store.failure(key) is None
+            and all(states.get(need, {}).get("state") == "ok" for need in run.needs)]  # fmt: skip
+    if left:
+        raise StudyError(f"{plan.path}: {left[0].name} is not run yet; `reducenet run {plan.name}` first, or "
+                         f"`reducenet report {plan.name}` to look at what there is")  # fmt: skip
 
 
 def usable_cores() -> int:
