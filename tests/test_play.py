@@ -243,3 +243,13 @@ def test_the_penalty_on_lam_is_a_loss_of_its_own_and_lams_stay_in_range(data):
     assert all(0 <= lam <= 1 for lam in lams)
     by_hand = fit(learned, data, epochs=1, lr=5.0, loss="layer-folding", device="cpu", progress=False).net
     assert torch.equal(torch.tensor(lams), torch.tensor([m.lam.item() for m in by_hand.modules() if hasattr(m, "lam")]))
+
+
+def test_what_is_asked_for_more_than_answers_is_the_network_itself(data):
+    """A loss of one's own may read of its teacher whatever it likes; what says that it asks gets somebody who remembers."""
+    handed, teacher = [], play([TEACHER], Bench(data)).net
+    bench = Bench(data, networks={"teacher": teacher}, asked=lambda net: handed.append(net) or net)
+    for loss, remembered in (("kd", True), ("features", True), ("hints", False), ("match", False)):
+        handed.clear()
+        play(["drop_branch", {"fit": {"epochs": 1, "lr": 0.01, "loss": loss, "teacher": "teacher"}}], bench, net=teacher)
+        assert handed == [teacher] * remembered

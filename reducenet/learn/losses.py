@@ -103,7 +103,7 @@ def _beside_labels(teacher: nn.Module, feature_weight: float, distance: Callable
     return objective
 
 
-@loss("features")
+@loss("features", asks="features")
 def features(teacher: Arm, feature_weight: Above0 = 1.0):
     """The loss `CE(z, y) + w MSE(features(student), features(teacher))` on the pooled features that the classifier reads.
 

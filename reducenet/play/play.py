@@ -156,8 +156,10 @@ def fit_alone(played: Played, given: dict, bench: Bench, seed: int, nth_fit: int
 
 def fit_options(played: Played, given: dict, bench: Bench) -> dict:
     """What `fit` is called with: networks in place of arms' names, epochs in place of what they may cost."""
-    options = _with_networks(find("sentence", "fit"), given, bench)
-    options = {name: bench.asked(value) if isinstance(value, nn.Module) else value for name, value in options.items()}
+    word = find("sentence", "fit")
+    options = _with_networks(word, given, bench)
+    if find("loss", given.get("loss", word.choice.default)).options.get("asks"):  # what it asks can be remembered
+        options = {name: bench.asked(value) if isinstance(value, nn.Module) else value for name, value in options.items()}
     if options.pop("cost_of", None) is not None:
         options["epochs"] = bench.epochs_for(played.net, given)
     return options
