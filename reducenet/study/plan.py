@@ -54,6 +54,7 @@ class Plan:
     numerics: dict
     group: dict[str, dict[int, tuple[int, ...]]]  # arm -> seed -> the seeds that are trained with it, itself included
     places: dict[tuple[str, int, int], str] = field(default_factory=dict)  # (arm, number of the piece, seed) -> key
+    mates: dict[str, list[tuple[str, int, int]]] = field(default_factory=dict)  # key -> the places of those trained with it, where any
 
     @property
     def name(self) -> str:
@@ -155,7 +156,7 @@ def _end_of(made: Plan, arm: str, seed: int) -> str:
             where = dict(data=made.study.images, device=made.numerics["device"], threads=made.numerics["threads"], own_words=added())
             parameters = dict(
                 moves=moves, seed=seed, nth_fit=nth_fit, after=after, teacher=teaches, paid_by=paid_by, tickets=drawn,
-                together=with_it if len(with_it) > 1 else [], **where,
+                together=[], **where,
             )  # fmt: skip
             upstream = [run.key for run in (before, teacher) if run]
             needs = tuple(dict.fromkeys([*upstream, *paid_by, *tickets]))
@@ -163,6 +164,8 @@ def _end_of(made: Plan, arm: str, seed: int) -> str:
             epochs = fit.get("epochs") or sum(made.runs[k].epochs for k in paid_by)
             name = f"{arm}/s{seed}" if number == len(segments) else f"{arm}@{number}/s{seed}"
             made.runs[key] = Run(key, trained, name, notebook, parameters, needs, epochs)
+            if len(with_it) > 1:
+                made.mates[key] = [(arm, number, other) for other in with_it]
         made.places[arm, number, seed] = key
         before, nth_fit = made.runs[key], nth_fit + ("fit" in moves[-1])
     made.ends[arm, seed] = before.key
@@ -172,18 +175,12 @@ def _end_of(made: Plan, arm: str, seed: int) -> str:
 def _link(made: Plan) -> None:
     """Tell every run that is trained together with others who they are. The first trains them all, so it stands behind what the others
     need, and they behind it; every run behind all that it needs."""
-    for (arm, number, _), key in made.places.items():
-        run = made.runs[key]
-        seeds = run.parameters["together"]
-        if not seeds or not isinstance(seeds[0], int):  # alone, or known under the name of another arm
-            continue
-        members = [made.runs[made.places[arm, number, seed]] for seed in seeds]
-        told = [{"trained": run.trained, **{name: run.parameters[name] for name in MEMBER}} for run in members]
-        for run in members:
-            first = run is members[0]
-            beside = [key for other in members for key in other.needs if other is not run] if first else [members[0].key]
-            run.parameters["together"] = told
-            made.runs[run.key] = replace(run, beside=tuple(dict.fromkeys(key for key in beside if key not in run.needs)))
+    for key, places in made.mates.items():
+        run, members = made.runs[key], [made.runs[made.places[place]] for place in places]
+        told = [{"trained": one.trained, **{name: one.parameters[name] for name in MEMBER}} for one in members]
+        beside = [need for one in members for need in one.needs] if key == members[0].key else [members[0].key]
+        beside = tuple(dict.fromkeys(other for other in beside if other not in run.needs))
+        made.runs[key] = replace(run, parameters={**run.parameters, "together": told}, beside=beside)
     inserted, ordered = list(made.runs), {}
 
     def take(key: str) -> None:
