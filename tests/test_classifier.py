@@ -7,7 +7,7 @@ from torch import nn
 
 from reducenet import MoveError, freeze, load_data
 from reducenet.methods.graft import graft
-from reducenet.moves.classifier import permute_classes
+from reducenet.moves.classifier import drop_bias, permute_classes
 
 
 def images(net):
@@ -50,6 +50,29 @@ def test_what_is_frozen_is_permuted_and_stays_frozen(randomised):
 def test_what_cannot_be_permuted_is_refused(net, at, says):
     with pytest.raises(MoveError, match=f"^{says}"):
         permute_classes(net(), at)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_without_its_bias_a_classifier_is_the_same_less_the_bias(randomised, frozen):
+    net = randomised(small("plain")).double().eval()
+    nn.init.normal_(net.classifier.bias)
+    net = freeze(net, "classifier") if frozen else net
+    made, x = drop_bias(net), images(net)
+    assert (made(x) - (net(x) - net.classifier.bias)).abs().max() < 1e-12
+    assert set(net.state_dict()) - set(made.state_dict()) == {"classifier.bias"}
+    assert made.classifier.weight.requires_grad is not frozen
+    assert net.classifier.bias is not None  # the one handed in keeps it
+
+
+def test_a_layer_of_ones_own_loses_its_bias_and_a_second_time_it_is_refused():
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    made = drop_bias(net, "2")
+    assert made[0].bias is not None
+    assert made[2].bias is None
+    with pytest.raises(MoveError, match="^drop_bias: 2 has no bias$"):
+        drop_bias(made, ["0", "2"])
+    with pytest.raises(MoveError, match="^drop_bias: no linear layer matches 'head'; there are: 0, 2"):
+        drop_bias(net, "head")
 
 
 def test_a_graft_takes_the_numbers_of_the_other_and_nothing_else(randomised):

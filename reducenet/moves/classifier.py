@@ -1,4 +1,4 @@
-"""A classifier whose classes are exchanged: a control of "the teacher's classifier guides the student"."""
+"""A classifier whose classes are exchanged, a control of "the teacher's classifier guides the student", and one without a bias."""
 
 import torch
 from torch import nn
@@ -23,6 +23,20 @@ def permute_classes(net: nn.Module, at: Names = "classifier", *, seed: int = 0) 
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.copy_(parameter[order])
+    return net
+
+
+@move
+def drop_bias(net: nn.Module, at: Names = "classifier") -> nn.Module:
+    """`drop_bias(net)(x) == net(x) - b`: the linear layers that match `at`, here the classifier, have no bias b, and learn none.
+
+    Weights are kept, and stay frozen where they were. Raises `MoveError` where a layer that matches has no bias.
+    """
+    net = copied(net)
+    for name, layer in chosen(net, nn.Linear, at, "drop_bias", "linear layer").items():
+        if layer.bias is None:
+            raise MoveError(f"drop_bias: {name} has no bias")
+        layer.bias = None
     return net
 
 
