@@ -3,6 +3,8 @@ from studies import ROOT, TINY, make
 
 from reducenet.study.read import StudyError, read
 
+COMPARE = '[compare]\nbaseline = "plain"\n'
+
 
 def test_chains_are_whole_and_written_out(tmp_path):
     study = read(make(tmp_path))
@@ -206,3 +208,26 @@ def test_a_study_that_extends_nothing_is_one_line(said, message, tmp_path):
     make(tmp_path)
     with pytest.raises(StudyError, match=f"more.toml: {message}"):
         read(make(tmp_path, f'extends = {said}\ntitle = "more"\n', "more"))
+
+
+def test_a_study_takes_only_some_arms_of_another(tmp_path):
+    base = read(make(tmp_path))
+    study = read(make(tmp_path, 'extends = "tiny"\nonly = ["drop", "teacher", "plain"]\ntitle = "more"\n' + COMPARE, "more"))
+    assert list(study.arms) == [arm for arm in base.arms if arm in ("drop", "teacher", "plain")]  # in the order of the study that has them
+    assert all(study.chains[arm] == base.chains[arm] for arm in study.arms)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('extends = "tiny"\nonly = ["plian"]', r"only: unknown arm 'plian'"),
+        ('extends = "tiny"\nonly = "plain"', r"only: must be a list of arms, not 'plain'$"),
+        ('extends = "tiny"\nonly = [3]', r"only: unknown arm '3'"),
+        ('extends = "tiny"\nonly = ["teacher"]', r"compare.baseline: unknown arm 'plain'"),
+        ('only = ["plain"]', r"only: names arms of the study that this one extends; say which"),
+    ],
+)
+def test_arms_that_cannot_be_taken_are_one_line(said, message, tmp_path):
+    make(tmp_path)
+    with pytest.raises(StudyError, match=f"more.toml: {message}"):
+        read(make(tmp_path, f'{said}\ntitle = "more"\n{COMPARE}', "more"))

@@ -319,6 +319,20 @@ def test_a_choice_holds_for_what_it_was_made_for_and_nothing_else(old, new, arms
     plan(file, device="cpu")
 
 
+def test_a_study_that_extends_a_tuned_one_has_its_choices_as_long_as_they_are_for_the_same(tmp_path, monkeypatch):
+    Engine(monkeypatch)
+    tried(make(tmp_path, TUNED))
+    again = make(tmp_path, 'extends = "tiny"\ntitle = "again"\nfirst_seed = 2000\n', "again")
+    assert read(again).choices == read(tmp_path / "ablations" / "tiny.toml").choices
+    plan(again, device="cpu")
+    wider = make(tmp_path, 'extends = "tiny"\ntitle = "wider"\nfirst_seed = 2000\nbuild = { width = 6 }\n', "wider")
+    with pytest.raises(Untuned):
+        plan(wider, device="cpu")
+    tried(wider)
+    plan(wider, device="cpu")
+    plan(again, device="cpu")
+
+
 def waits(file):
     """For which arms the study waits, as it says itself; "" where it can be planned."""
     try:

@@ -68,7 +68,7 @@ class Compare(Strict):
 
 
 class Study(Strict):
-    """One study file; where it says `extends = "OTHER"`, after what the study beside it says.
+    """One study file; where it says `extends = "OTHER"`, after what the study beside it says; `only = [...]` takes these arms of it.
 
     `build` and `fit` hold defaults for the moves of that name; `seeds` counts replicates, from `first_seed`; `together` says how many of
     these are trained at once, as one grouped network ("auto": as many as pays); `notes` are what a reader of the report should bear in
@@ -163,7 +163,7 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
     """The study in the file; `build` goes before its own defaults of that name, `instead` replaces what it says itself."""
     path = Path(path)
     try:
-        given = _said(path)
+        given, files = _said(path)
         study = Study.model_validate(given | ({"build": given.get("build", {}) | build} if build else {}) | instead)
     except FileNotFoundError:
         there = ", ".join(sorted(str(p) for p in Path("ablations").glob("*.toml"))) or "none in ablations/"
@@ -174,7 +174,8 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
         raise StudyError(f"{path}: {_first(error)}") from None
     try:
         study._file = path
-        study = study.chosen(read_choices(path) if study.tune else {})
+        made = [read_choices(file) for file in files] if study.tune else []
+        study = study.chosen({arm: choice for choices in made for arm, choice in choices.items()})
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:
                 raise StudyError(f"compare.{where}: {unknown('arm', name, study.arms)}")
@@ -187,21 +188,37 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
     return study
 
 
-def _said(path: Path, before: tuple[Path, ...] = ()) -> dict:
-    """What the file says, after what the study says that it `extends`: the tables of both are one, all else is the file's own."""
-    if path in before:
-        raise StudyError(f"{path}: extends: goes in a circle: {' -> '.join(file.stem for file in (*before, path))}")
+def _said(path: Path, after: tuple[Path, ...] = ()) -> tuple[dict, list[Path]]:
+    """What the file says, after what the study says that it `extends`, and the files that say it, the first one first.
+
+    The tables of both are one, all else is the file's own; with `only`, a list of arms, the others of the extended study are left out.
+    """
+    if path in after:
+        raise StudyError(f"{path}: extends: goes in a circle: {' -> '.join(file.stem for file in (*after, path))}")
     given = tomllib.loads(path.read_text(encoding="utf-8"))
-    other = given.pop("extends", None)
+    other, only = given.pop("extends", None), given.pop("only", None)
     if other is None:
-        return given
+        if only is not None:
+            raise StudyError(f"{path}: only: names arms of the study that this one extends; say which, extends = \"OTHER\"")
+        return given, [path]
     known = {file.stem: file for file in sorted(path.parent.glob("*.toml"))}
     if other not in [*known]:
         others = ", ".join(name for name in known if name != path.stem)
         raise StudyError(f"{path}: extends: no study {other!r} beside it; there are: {others or 'none'}")
-    base = _said(known[other], (*before, path))
+    base, files = _said(known[other], (*after, path))
+    if only is not None:
+        base["arms"] = _only(path, base.get("arms", {}), only)
     tables = {name: base.get(name, {}) | given.get(name, {}) for name in TABLES if name in base or name in given}
-    return base | given | tables
+    return base | given | tables, [*files, path]
+
+
+def _only(path: Path, arms: dict, only: object) -> dict:
+    """The arms that are named, in the order of the study that has them."""
+    if type(only) is not list:
+        raise StudyError(f"{path}: only: must be a list of arms, not {only!r}")
+    if missing := [name for name in only if name not in [*arms]]:
+        raise StudyError(f"{path}: only: {unknown('arm', str(missing[0]), arms)}")
+    return {name: arm for name, arm in arms.items() if name in only}
 
 
 def _whole(study: Study, name: str, seen: list[str]) -> list[dict]:
