@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from studies import ROOT, TINY, forget, here, make
@@ -405,14 +406,27 @@ def plan_of(file):
         return plan(file, device="cpu")
 
 
+def playing(folder):
+    """The processes that are at work somewhere in this folder."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if link.readlink().is_relative_to(folder):
+                found.append(int(link.parts[2]))
+    return found
+
+
 @pytest.mark.slow
-def test_a_killed_driver_leaves_a_valid_store_and_the_next_goes_on(tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_driver_leaves_a_valid_store_and_the_next_goes_on(end, tmp_path):
     file = make(tmp_path, LONG)
     store, made = Store(file.parent / "store"), plan_of(file)
     driver = subprocess.Popen(command(file), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     until(lambda: sum(store.result(key) is not None for key in made.runs) >= 2)
-    driver.send_signal(signal.SIGKILL)
+    until(lambda: playing(file.parent))
+    driver.send_signal(end)
     driver.wait()
+    assert until(lambda: not playing(file.parent), 20) is True  # nor does anything go on training for nobody
     kept = {key for key in made.runs if store.result(key)}
     assert len(kept) >= 2
     times = {key: (store.entry(key) / "result.json").stat().st_mtime_ns for key in kept}

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import uuid
 
 from jupyter_client.manager import AsyncKernelManager
@@ -51,10 +52,20 @@ def _kernel(arguments: list[str], environment: dict, folder: str) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     log = os.open(".kernel.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])  # ends when the fork server does
+    IPKernelApp.launch_instance(arguments)
+
+
+def _end_with(worker) -> None:
+    """A kernel ends when the worker that asked for it does, however that ended, be it in the middle of a training.
+
+    The fork server does not: it lives as long as any of its kernels.
+    """
+    worker.join()
+    os._exit(1)
 
 
 class _Popen:
