@@ -1,6 +1,7 @@
 """How a claim is drawn: its contrasts and controls with every seed, and its interval as a mark of a table's line."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import Verdict, rows_of
@@ -12,6 +13,7 @@ from reducenet.study.report.text import inline
 from reducenet.style import BLUE, GREY, drawing, dusk, svg
 
 BAR, HIGH, REACH = 180, 20, 6.0  # pixels, and points to each side
+LINE = 68  # characters that a line of a figure holds
 
 
 def figure(found: Verdict, records: Records) -> Drawn | None:
@@ -20,7 +22,10 @@ def figure(found: Verdict, records: Records) -> Drawn | None:
     if report is None:
         return None
     pairs = rows_of(found)
-    named = {f"{arm} {against}": f"{report.labels[arm]} minus {report.labels[against]}" for arm, against in pairs}
+    base = pairs[0][1]
+    named = {
+        f"{arm} {against}": report.labels[arm] + (f" minus {report.labels[against]}" if against != base else "") for arm, against in pairs
+    }
     values = pd.DataFrame({f"{arm} {against}": report.values[arm] - report.values[against] for arm, against in pairs})
     centre = values.iloc[:, 0].mean()
     shown = [name for name in values if values[name].notna().any() and abs(values[name].mean() - centre) < OFF_SCALE]
@@ -30,14 +35,23 @@ def figure(found: Verdict, records: Records) -> Drawn | None:
         axes.axvspan(-found.claim.margin, found.claim.margin, color=GREY, alpha=0.15, lw=0, zorder=0)
         axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
         axes.set_xlabel(f"difference in {report.measure}, same seed (points)")
-        alt = "Dot plot of paired differences. " + "; ".join(
+        _fit_names(axes)
+        alt = f"Dot plot of paired differences, from {report.labels[base]} unless said. " + "; ".join(
             f"{named[name]} {values[name].mean():+.2f} points".replace("-", "−") for name in values if values[name].notna().any()
         )
         caption = (
-            f"{inline(records.study(found.claim.study).data)}, study [{found.claim.study}](../{found.claim.study}/report.md). Blue: the "
-            f"claim's contrasts; grey: its controls. Strokes: seeds; line: 95 % paired t interval; band: ±{found.claim.margin:g} points."
+            f"{inline(records.study(found.claim.study).data)}, study [{found.claim.study}](../{found.claim.study}/report.md). All minus "
+            f"{inline(report.labels[base])} where nothing else is said. Blue: the claim's contrasts; grey: its controls. Strokes: seeds; "
+            f"line: 95 % paired t interval; band: ±{found.claim.margin:g} points."
         )
         return Drawn(named_apart(svg(drawn, alt), found.claim.id), alt, caption)
+
+
+def _fit_names(axes: Axes) -> None:
+    """A long name is written smaller, and none takes room from what is measured."""
+    for text in axes.texts:
+        text.set_in_layout(False)
+        text.set_fontsize(text.get_fontsize() * min(1, LINE / len(text.get_text())))
 
 
 def bar(contrast: Contrast, margin: float) -> Drawn:
