@@ -116,6 +116,13 @@ def test_all_contrasts_of_a_family_are_adjusted_together_and_what_waits_counts(t
     assert one(tiny, lone, twin).contrasts[0] == raw
 
 
+def test_a_contrast_that_may_be_read_again_counts_once_more(tiny):
+    lone, waiting = claim_of(), claim_of(id="H8", pairs=[], study="none yet: an arm")
+    claims = {claim.id: claim for claim in (lone, waiting)}
+    sizes = [judge(tiny, Register(claims, ["tiny"], {}, looks))[lone.id].contrasts[0].family for looks in (1, 2, 3)]
+    assert sizes == [2, 3, 4]
+
+
 def test_a_replication_is_told_whichever_way_it_goes(tiny, monkeypatch):
     claim = claim_of(replicate=["again", "against", "few"])
     reports = {}
@@ -196,6 +203,26 @@ def test_a_register_of_nulls_says_something_in_one_of_twenty_at_most():
 @pytest.mark.slow
 def test_a_register_of_nulls_says_something_in_one_of_twenty_at_most_over_many():
     check(registers=2500, tolerance=0.01, seed=1)
+
+
+def two_looks(registers: int, seed: int, counted: bool = True) -> float:
+    """The share of registers of nothing of which something is said with six seeds, or, where it is left open then, with twelve."""
+    rng, said = np.random.default_rng(seed), 0
+    for _ in range(registers):
+        d = rng.normal(0, 1.0, (5, 12))
+        looks = [family([(f"arm{i}", "plain", d[i, :n], 0.5) for i in range(5)], 5 * counted) for n in (6, 12)]
+        said += any(c.reading in (Reading.HIGHER, Reading.LOWER) for look in looks for c in look)
+    return said / registers
+
+
+def test_a_second_look_with_more_seeds_is_paid_for():
+    assert two_looks(100, seed=2) < LEVEL + 0.04
+
+
+@pytest.mark.slow
+def test_a_second_look_is_paid_for_over_many_and_would_not_be_for_nothing():
+    assert two_looks(1500, seed=3) < LEVEL
+    assert two_looks(1500, seed=3, counted=False) > LEVEL + 0.01
 
 
 @pytest.mark.slow

@@ -69,8 +69,14 @@ def _rule(told: Told) -> str:
     waiting = sum(not found.claim.held and found.claim.exact is None for found in told.verdicts.values())
     return (
         f"A contrast is read by its paired t interval, p adjusted by Holm over the register ({held} contrasts, and {waiting} claims that "
-        f"have none yet and count); nothing is decided with fewer than {CLAIM} paired seeds or without every control."
+        f"have none yet and count{_looks(told.register.looks)}); nothing is decided with fewer than {CLAIM} paired seeds or without every "
+        f"control."
     )
+
+
+def _looks(looks: int) -> str:
+    """That a contrast counts for every time that it may be read."""
+    return f"; each {looks} times, for it may be read again with more seeds" if looks > 1 else ""
 
 
 def _line(told: Told, name: str, found: Verdict) -> dict:

@@ -16,6 +16,7 @@ Texts = Annotated[list[Text], Field(min_length=1)]
 
 
 FILE = Path("ablations") / "claims" / "register.toml"
+KEYS = {"all", "claims", "central", "planned", "looks"}
 
 
 class ClaimError(StudyError):
@@ -70,11 +71,12 @@ class Claim(Shared):
 
 class Register(NamedTuple):
     """The whole file: every claim by its id, in order; the studies of the central figure, of which the first that has rows is drawn;
-    planned core hours by study."""
+    planned core hours by study; how often a contrast may be read, each time with more seeds."""
 
     claims: dict[str, Claim]
     central: list[str]
     planned: dict[str, float]
+    looks: int = 1
 
     @property
     def studies(self) -> list[str]:
@@ -93,9 +95,11 @@ def read_register(records: Records, file: Path | None = None) -> Register:
         given = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ClaimError(f"{file.name}: cannot be read as TOML: {error}") from None
-    if extra := sorted(set(given) - {"all", "claims", "central", "planned"}):
-        raise ClaimError(f"{file.name}: {unknown('table', extra[0], ['all', 'claims', 'central', 'planned'])}")
-    made, central, planned = {}, given.get("central", []), given.get("planned", {})
+    if extra := sorted(set(given) - KEYS):
+        raise ClaimError(f"{file.name}: {unknown('table', extra[0], sorted(KEYS))}")
+    made, central, planned, looks = {}, given.get("central", []), given.get("planned", {}), given.get("looks", 1)
+    if type(looks) is not int or looks < 1:
+        raise ClaimError(f"{file.name}: looks: must be a whole number at least 1, not {looks!r}")
     for name, own in given.get("claims", {}).items():
         try:
             made[name] = Claim.model_validate({**given.get("all", {}), **own, "id": name})
@@ -114,7 +118,7 @@ def read_register(records: Records, file: Path | None = None) -> Register:
     for study, hours in planned.items():
         if type(hours) not in (int, float) or hours <= 0:
             raise ClaimError(f"{file.name}: planned.{study}: must be core hours, a number above 0, not {hours!r}")
-    return Register(made, central, planned)
+    return Register(made, central, planned, looks)
 
 
 def _first(error: ValidationError) -> str:

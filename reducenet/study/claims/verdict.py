@@ -1,6 +1,7 @@
 """The verdict of every claim, from published rows.
 
 All contrasts of the register are one family for Holm, those of all replications another: a pair has one reading wherever a claim is told.
+A contrast that may be read again with more seeds counts once for each time (`looks`), whether or not it is.
 """
 
 from collections import Counter
@@ -85,6 +86,8 @@ def judge(records: Records, register: Register) -> dict[str, Verdict]:
     """Every claim with its verdict, by id."""
     claims, told = register.claims, registered(records.project)
     waiting = Counter(claim.family for claim in claims.values() if not claim.held and not claim.exact)
+    for claim in claims.values():
+        waiting[claim.family] += len(claim.pairs) * (register.looks - 1)
     first = _families(records, [(claim, claim.study) for claim in claims.values()], waiting)
     again = _families(records, [(claim, study) for claim in claims.values() for study in claim.replicate], {})
     return {name: replace(_verdict(claim, records, first, again), deviations=tuple(deviations(claim, told)))
