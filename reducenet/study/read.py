@@ -199,7 +199,7 @@ def _said(path: Path, after: tuple[Path, ...] = ()) -> tuple[dict, list[Path]]:
     other, only = given.pop("extends", None), given.pop("only", None)
     if other is None:
         if only is not None:
-            raise StudyError(f"{path}: only: names arms of the study that this one extends; say which, extends = \"OTHER\"")
+            raise StudyError(f'{path}: only: names arms of the study that this one extends; say which, extends = "OTHER"')
         return given, [path]
     known = {file.stem: file for file in sorted(path.parent.glob("*.toml"))}
     if other not in [*known]:
