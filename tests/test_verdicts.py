@@ -221,8 +221,8 @@ def test_a_second_look_with_more_seeds_is_paid_for():
 
 @pytest.mark.slow
 def test_a_second_look_is_paid_for_over_many_and_would_not_be_for_nothing():
-    assert two_looks(1500, seed=3) < LEVEL
-    assert two_looks(1500, seed=3, counted=False) > LEVEL + 0.01
+    assert two_looks(800, seed=3) < LEVEL
+    assert two_looks(800, seed=3, counted=False) > LEVEL + 0.01
 
 
 @pytest.mark.slow

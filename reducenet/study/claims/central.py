@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from reducenet.study.report.figures import PAPER
 from reducenet.study.report.page import Drawn
 from reducenet.study.report.prose import Report, joined, signed
 from reducenet.study.report.statistics import RESULT, Contrast, Reading, t_interval
@@ -93,10 +92,10 @@ def central(report: Report) -> Drawn:
                 axes.plot(np.full(len(rung.seeds), cost), rung.seeds, "_", color=colour, ms=8, alpha=0.45, mew=1.2)
                 axes.plot([cost, cost], [low, high], color=colour, lw=2.2, solid_capstyle="round")
                 axes.plot(cost, mean, marker, color=colour, ms=7)
-            axes.annotate(label(report, rungs), (costs[-1], means[-1][0]), xytext=(0, 9 if recipe == PLAIN else -17), color=colour,
-                          textcoords="offset points", ha="right", fontsize=11, bbox=PAPER, zorder=4)  # fmt: skip
+            axes.plot([], [], marker + "-", color=colour, label=label(report, rungs))
         axes.set(xscale="log", xlabel="all training, teacher included (trillion multiply-adds)", ylabel=f"{report.measure} (%)")
         axes.margins(x=0.08, y=0.1)
+        axes.legend(loc="lower right", labelcolor="linecolor", fontsize=11, frameon=False)  # what costs more is better: this corner is free
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
