@@ -86,9 +86,9 @@ MISTAKES = [
     ("margin = 0.5", "margin = 1.0", "claims.H1: margin 1 is not that of study quick, 0.5"),
     ("margin = 0.5", 'margin = "0.5"', "claims.H1: margin"),
     ("[all]", "[every]", "unknown table 'every'; known: all, central, claims, looks, planned"),
-    ("[all]", "looks = 0\n[all]", "looks: must be a whole number at least 1, not 0"),
-    ("[all]", "looks = true\n[all]", "looks: must be a whole number at least 1, not True"),
-    ("[all]", 'looks = "2"\n[all]', "looks: must be a whole number at least 1, not '2'"),
+    ('central = ["budget"]', 'looks = 0\ncentral = ["budget"]', "looks: must be a whole number at least 1, not 0"),
+    ('central = ["budget"]', 'looks = true\ncentral = ["budget"]', "looks: must be a whole number at least 1, not True"),
+    ('central = ["budget"]', 'looks = "2"\ncentral = ["budget"]', "looks: must be a whole number at least 1, not '2'"),
     ('pairs = [["drop-fc", "plain-long"]]', "", "`study` says in words what is missing"),
     ("[claims.H1]", "[claims.H1", "cannot be read as TOML"),
     (

@@ -117,7 +117,8 @@ def test_a_committed_report_is_what_its_rows_make(study, tmp_path):
     pinned = f"matplotlib=={matplotlib.__version__}" in (ROOT / "requirements.lock").read_text().splitlines()
     for name in ["report.md", *(drawn if pinned else [])]:  # another matplotlib may draw other bytes
         assert (tmp_path / name).read_text() == (committed / name).read_text(), cure
-    tables = {name: (committed / name).read_bytes() for name in publish.TABLES}
+    tables = {name: (committed / name).read_bytes() for name in [*publish.TABLES, *publish.chosen(planned)]}
+    assert all(tables[name] == told for name, told in publish.chosen(planned).items()), cure
     summary = json.loads((committed / "summary.json").read_text())
     assert summary == publish.summary(report, publish.freshness(planned, tables)), cure
     stems = {stem for row in report.rows.itertuples() if row.run for stem in (row.run, *row.needs.split())}

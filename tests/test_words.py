@@ -65,7 +65,7 @@ def test_what_is_read_from_the_source_is_what_python_has(word):
 
 def test_the_words_are_all_there():
     assert list(words("build", "choice", "fit")) == ["build", "vanillanet", "best_of", "fit"]
-    assert len(words("move")) == 20
+    assert len(words("move")) == 21
     assert set(words("loss")) == {"ce", "smoothed", "kd", "features", "hints", "attention", "match", "block-wise", "layer-folding",
                                   "sandwich", "netaug"}  # fmt: skip
     assert set(words("block")) == {"plain", "scaler", "published", "lambda", "inverted", "repvgg"}
