@@ -51,7 +51,7 @@ def _fit_names(axes: Axes) -> None:
     """A long name is written smaller, and none takes room from what is measured."""
     for text in axes.texts:
         text.set_in_layout(False)
-        text.set_fontsize(text.get_fontsize() * min(1, LINE / len(text.get_text())))
+        text.set_fontsize(text.get_fontsize() * LINE / max(LINE, len(text.get_text())))
 
 
 def bar(contrast: Contrast, margin: float) -> Drawn:

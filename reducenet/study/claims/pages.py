@@ -65,18 +65,14 @@ def _barred(found: Verdict) -> bool:
 
 def _rule(told: Told) -> str:
     """How a verdict comes about, in the words of the first claim's rule and the register's family."""
-    held = sum(len(found.claim.pairs) for found in told.verdicts.values())
+    held = len({(found.claim.study, *pair) for found in told.verdicts.values() for pair in found.claim.pairs})
     waiting = sum(not found.claim.held and found.claim.exact is None for found in told.verdicts.values())
+    counted = f"{held} contrasts" + (f", and {waiting} claims that have none yet and count" if waiting else "")
+    again = f"; each {told.register.looks} times, for it may be read again with more seeds" if told.register.looks > 1 else ""
     return (
-        f"A contrast is read by its paired t interval, p adjusted by Holm over the register ({held} contrasts, and {waiting} claims that "
-        f"have none yet and count{_looks(told.register.looks)}); nothing is decided with fewer than {CLAIM} paired seeds or without every "
-        f"control."
+        f"A contrast is read by its paired t interval, p adjusted by Holm over the register ({counted}{again}); nothing is decided with "
+        f"fewer than {CLAIM} paired seeds or without every control."
     )
-
-
-def _looks(looks: int) -> str:
-    """That a contrast counts for every time that it may be read."""
-    return f"; each {looks} times, for it may be read again with more seeds" if looks > 1 else ""
 
 
 def _line(told: Told, name: str, found: Verdict) -> dict:
@@ -169,5 +165,8 @@ def _total(told: Told) -> str:
     spent = sum(report.rows.own_seconds.sum() for name in told.register.studies if (report := told.records.report(name))) / 3600
     planned = {name: hours for name, hours in told.register.planned.items() if told.records.report(name)}
     took = sum(told.records.report(name).rows.own_seconds.sum() for name in planned) / 3600
-    said = f"All runs behind the claims took {spent:.1f} core hours on the machine named in the reports."
+    said = (
+        f"The studies behind the claims took {spent:.1f} core hours on the machine named in the reports; a run that two of them share "
+        f"counts in both, and what chose the learning rates is not in it."
+    )
     return said + (f" Of the studies with a plan: {took:.2f} spent, {sum(planned.values()):.2f} planned." if planned else "")

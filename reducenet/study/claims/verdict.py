@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -86,19 +87,17 @@ def judge(records: Records, register: Register) -> dict[str, Verdict]:
     """Every claim with its verdict, by id."""
     claims, told = register.claims, registered(records.project)
     waiting = Counter(claim.family for claim in claims.values() if not claim.held and not claim.exact)
-    for claim in claims.values():
-        waiting[claim.family] += len(claim.pairs) * (register.looks - 1)
-    first = _families(records, [(claim, claim.study) for claim in claims.values()], waiting)
-    again = _families(records, [(claim, study) for claim in claims.values() for study in claim.replicate], {})
+    first = _families(records, [(claim, claim.study) for claim in claims.values()], waiting, register.looks)
+    again = _families(records, [(claim, study) for claim in claims.values() for study in claim.replicate])
     return {name: replace(_verdict(claim, records, first, again), deviations=tuple(deviations(claim, told)))
             for name, claim in claims.items()}  # fmt: skip
 
 
 def _families(
-    records: Records, asked: Iterable[tuple[Claim, str]], waiting: Mapping[str, int]
+    records: Records, asked: Iterable[tuple[Claim, str]], waiting: Mapping[str, int] = MappingProxyType({}), looks: int = 1
 ) -> dict[tuple[str, str], tuple[Contrast, ...]]:
     """(claim, study) -> its contrasts, all that have the same `family` adjusted together; `waiting` claims of it have no contrast yet, and
-    each counts as one."""
+    each counts as one; all count `looks` times."""
     questions: dict[str, list] = {}
     for claim, study in asked:
         report = records.report(study) if claim.held else None
@@ -107,7 +106,9 @@ def _families(
             questions.setdefault(claim.family, []).append(((claim.id, study), (*pair, d, claim.margin)))
     found: dict[tuple[str, str], tuple[Contrast, ...]] = {}
     for name, members in questions.items():
-        for (place, _), contrast in zip(members, family([question for _, question in members], waiting.get(name, 0)), strict=True):
+        pairs = {(study, arm, against) for (_, study), (arm, against, *_) in members}
+        extra = looks * waiting.get(name, 0) + (looks - 1) * len(pairs)
+        for (place, _), contrast in zip(members, family([question for _, question in members], extra), strict=True):
             found[place] = (*found.get(place, ()), contrast)
     return found
 
