@@ -18,7 +18,7 @@ LINE = 68  # characters that a line of a figure holds
 
 def figure(found: Verdict, records: Records) -> Drawn | None:
     """Contrasts in blue, controls in grey; None for a claim without rows."""
-    report = records.report(found.claim.study) if found.contrasts else None
+    report = records.of(found.claim) if found.contrasts else None
     if report is None:
         return None
     pairs = rows_of(found)
@@ -39,8 +39,9 @@ def figure(found: Verdict, records: Records) -> Drawn | None:
         alt = f"Dot plot of paired differences, from {report.labels[base]} unless said. " + "; ".join(
             f"{named[name]} {values[name].mean():+.2f} points".replace("-", "−") for name in values if values[name].notna().any()
         )
+        studies = " and ".join(f"[{name}](../{name}/report.md)" for name in filter(None, (found.claim.study, found.claim.second)))
         caption = (
-            f"{inline(records.study(found.claim.study).data)}, study [{found.claim.study}](../{found.claim.study}/report.md). All minus "
+            f"{inline(records.study(found.claim.study).data)}, study {studies}. All minus "
             f"{inline(report.labels[base])} where nothing else is said. Blue: the claim's contrasts; grey: its controls. Strokes: seeds; "
             f"line: 95 % paired t interval; band: ±{found.claim.margin:g} points."
         )

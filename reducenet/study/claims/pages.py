@@ -106,7 +106,8 @@ def _registered(told: Told) -> str:
 def _paper(told: Told) -> dict:
     lines = {name: _line(told, name, found) for name, found in told.verdicts.items()}
     decided = say.decided(told.verdicts)
-    studies = sorted({found.claim.study for found in told.verdicts.values() if found.claim.held and found.contrasts})
+    read = [found.claim for found in told.verdicts.values() if found.claim.held and found.contrasts]
+    studies = sorted({name for claim in read for name in (claim.study, claim.second) if name})
     reports = [(name, told.records.report(name)) for name in studies]
     troubles = [
         f"Study {name}: {line}" for name, report in reports if report for line in report.threats() if "left out of every mean" in line
@@ -122,9 +123,9 @@ def _paper(told: Told) -> dict:
 
 def _claim(told: Told, found: Verdict, figure: Drawn | None) -> dict:
     records, claim = told.records, found.claim
-    report = records.report(claim.study) if claim.held and found.contrasts else None
+    report = records.of(claim) if found.contrasts else None
     c = found.deciding
-    studies = [claim.study, *claim.replicate] if claim.held else claim.exact.studies if claim.exact else []
+    studies = [*filter(None, (claim.study, claim.second)), *claim.replicate] if claim.held else claim.exact.studies if claim.exact else []
     given = dict(
         id=claim.id, wording=inline(claim.wording), chinese=inline(claim.chinese), answer=say.answer(records, found),
         replicated=f"{found.replicated[0].upper()}{found.replicated[1:]}." if found.replicated else "",

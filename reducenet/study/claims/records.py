@@ -2,10 +2,16 @@
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from reducenet.study.read import Study, read
 from reducenet.study.report.prose import Report
 from reducenet.study.report.tables import RESULTS, read_rows
+
+if TYPE_CHECKING:
+    from reducenet.study.claims.register import Claim
 
 
 class Records:
@@ -15,6 +21,7 @@ class Records:
         self.project = project
         self.study = cache(self._study)
         self.report = cache(self._report)
+        self.both = cache(self._both)
 
     def _study(self, name: str) -> Study:
         return read(self.project / "ablations" / f"{name}.toml")
@@ -23,6 +30,19 @@ class Records:
         """None where the study has no published rows yet."""
         folder = self.project / "reports" / name
         return Report(self.study(name), read_rows(folder)) if (folder / RESULTS).is_file() else None
+
+    def of(self, claim: "Claim") -> Report | None:
+        """The rows that a claim is read from, those of its second look included; None where there are none."""
+        return self.both(claim.study, claim.second) if claim.held else None
+
+    def _both(self, name: str, second: str) -> Report | None:
+        """The rows of a study and, after them, those of the study that looks again at further seeds, as one; `second` may be ""."""
+        first, again = self.report(name), self.report(second) if second else None
+        if first is None or again is None:
+            return first
+        rows = pd.concat([first.rows, again.rows[again.rows.arm.isin([*first.labels])]], ignore_index=True)
+        rows.attrs = first.rows.attrs
+        return Report(first.study, rows)
 
 
 def compared_with(study: Study, arm: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The register, `ablations/claims/register.toml`, read strictly: every claim of the article, what would decide it, with which controls."""
 
 import tomllib
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -43,6 +44,7 @@ class Shared(Strict):
 class Claim(Shared):
     """One numbered sentence of the article, in both languages, with its contrasts, its controls and what has to come out.
 
+    `second` is a study of the same arms at further seeds, for a claim that the first left undecided: the rows of both are read as one.
     `replicate` are studies with other seeds or another width that have to say the same; `exact` stands in place of contrasts where a claim
     is an equation.
     """
@@ -55,6 +57,7 @@ class Claim(Shared):
     expects: Annotated[list[Literal["higher", "lower", "equivalent"]], Field(min_length=1)]
     controls: list[str] = Field(default_factory=list)
     missing: list[Text] = Field(default_factory=list)
+    second: str = ""
     replicate: list[Text] = Field(default_factory=list)
     exact: Exact | None = None
 
@@ -84,6 +87,7 @@ class Register(NamedTuple):
         named = [*self.central, *self.planned]
         for claim in self.claims.values():
             named += [claim.study] * claim.held + claim.replicate + (claim.exact.studies if claim.exact else [])
+            named += filter(None, [claim.second])
         return sorted(set(named))
 
 
@@ -104,6 +108,7 @@ def read_register(records: Records, file: Path | None = None) -> Register:
         try:
             made[name] = Claim.model_validate({**given.get("all", {}), **own, "id": name})
             _check(made[name], records)
+            _check_second(made, name, looks, records)
         except ValidationError as error:
             raise ClaimError(f"{file.name}: claims.{name}: {_first(error)}") from None
         except StudyError as error:
@@ -129,14 +134,15 @@ def _first(error: ValidationError) -> str:
 
 
 def _check(claim: Claim, records: Records) -> None:
-    if claim.exact and (claim.held or claim.controls):
-        raise ClaimError("it is `exact`, so there are no pairs and no controls")
+    if claim.exact and (claim.held or claim.controls or claim.second):
+        raise ClaimError("it is `exact`, so there are no pairs, no controls and no second look")
     for study in claim.exact.studies if claim.exact else ():
         records.study(study)
     if not claim.held:
-        if " " not in claim.study or claim.controls or claim.replicate:
+        if " " not in claim.study or claim.controls or claim.second or claim.replicate:
             raise ClaimError(
-                f"it has no pairs, so `study` says in words what is missing, and there are no controls or replications; not {claim.study!r}"
+                "it has no pairs, so `study` says in words what is missing, and there are no controls, second look or replications; "
+                f"not {claim.study!r}"
             )
         return
     study = records.study(claim.study)
@@ -154,9 +160,37 @@ def _check(claim: Claim, records: Records) -> None:
 
 def _check_replication(claim: Claim, again: str, records: Records) -> None:
     """It compares the same pairs, on seeds that the first study has not."""
-    first, other = records.study(claim.study), records.study(again)
+    other = records.study(again)
     for arm, against in claim.pairs:
         if against not in compared_with(other, arm):
             raise ClaimError(f"replicate: study {again} does not compare {arm!r} with {against!r}")
-    if shared := set(first.replicates) & set(other.replicates):
-        raise ClaimError(f"replicate: study {again} has seed {min(shared)}, as {claim.study} has; set its first_seed apart")
+    for name in filter(None, (claim.study, claim.second)):
+        if shared := set(records.study(name).replicates) & set(other.replicates):
+            raise ClaimError(f"replicate: study {again} has seed {min(shared)}, as {name} has; set its first_seed apart")
+
+
+def _check_second(claims: dict[str, Claim], name: str, looks: int, records: Records) -> None:
+    """What is read as one is one: the same arms on the same images, other seeds, and paid for; and a pair has one reading everywhere."""
+    claim = claims[name]
+    for other in claims.values():
+        shared = [pair for pair in other.pairs if other.study == claim.study and pair in claim.pairs]
+        if shared and other.second != claim.second:
+            one, two = (repr(each.second) if each.second else "none" for each in (other, claim))
+            raise ClaimError(f"second: {' minus '.join(shared[0])} is a pair of {other.id} too: {one} there, {two} here")
+    if not claim.second:
+        return
+    if looks < 2:
+        raise ClaimError("second: a contrast may be read once here; `looks = 2` lets it be read again, and makes every reading stricter")
+    first, again = records.study(claim.study), records.study(claim.second)
+    for arm in dict.fromkeys(arm for pair in claim.pairs for arm in pair):
+        if arm not in again.arms:
+            raise ClaimError(f"second: study {claim.second} has no arm {arm!r}")
+        for needed in [arm, *sorted(first.stands_on(arm))]:
+            if first.chains[needed] != again.chains.get(needed):
+                raise ClaimError(f"second: arm {needed!r} of study {claim.second} is not that of {claim.study}")
+    for what in ("data", "compare.on", "device", "threads"):
+        one, two = (attrgetter(what)(study) for study in (first, again))
+        if one != two:
+            raise ClaimError(f"second: {what} of study {claim.second} is {two!r}, and of {claim.study} {one!r}")
+    if shared := set(first.replicates) & set(again.replicates):
+        raise ClaimError(f"second: study {claim.second} has seed {min(shared)}, as {claim.study} has; set its first_seed apart")

@@ -59,7 +59,7 @@ def fixed(claim: Claim) -> dict:
 
 def seen(claim: Claim, records: Records) -> int:
     """The paired seeds that are published of the claim's contrasts, at most."""
-    report = records.report(claim.study) if claim.held else None
+    report = records.of(claim)
     return max((report.contrast(*pair).n for pair in claim.pairs), default=0) if report else 0
 
 

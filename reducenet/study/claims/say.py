@@ -73,7 +73,7 @@ def replication_row(records: Records, again: Replication) -> dict:
 def seed_rows(records: Records, found: Verdict) -> list[dict]:
     """Every seed of the deciding contrast: both accuracies, each linked to its executed run, and their difference."""
     c = found.deciding
-    report = records.report(found.claim.study) if c is not None else None
+    report = records.of(found.claim) if c is not None else None
     if report is None:
         return []
     ok = report.ok.set_index(["arm", "seed"])
@@ -82,9 +82,8 @@ def seed_rows(records: Records, found: Verdict) -> list[dict]:
         cells = {}
         for arm in (c.arm, c.against):
             there = (arm, seed) in ok.index
-            cells[arm] = (
-                f"[{100 * ok.loc[(arm, seed)].test_accuracy:.2f}](../{report.name}/runs/{ok.loc[(arm, seed)].run}.ipynb)" if there else ""
-            )
+            own = ok.loc[arm, seed] if there else None
+            cells[arm] = f"[{100 * own.test_accuracy:.2f}](../{own.study}/runs/{own.run}.ipynb)" if there else ""
         both = all(cells.values())
         gap = report.values.loc[seed, c.arm] - report.values.loc[seed, c.against] if both else None
         lines.append(dict(seed=seed, arm=cells[c.arm], against=cells[c.against], gap=signed(gap) if both else "no pair"))
@@ -93,7 +92,7 @@ def seed_rows(records: Records, found: Verdict) -> list[dict]:
 
 def control_rows(records: Records, found: Verdict, pairs: list[tuple[str, str]]) -> list[dict]:
     """Every arm of the figure: its mean and what it cost."""
-    report = records.report(found.claim.study)
+    report = records.of(found.claim)
     arms = dict.fromkeys(arm for one in pairs for arm in one)
     rows = {arm: report.accuracy_row(arm) for arm in arms}
     role = {**dict.fromkeys(found.claim.controls, "control"), **{arm: "contrast" for one in found.claim.pairs for arm in one}}
@@ -106,6 +105,8 @@ def threats(records: Records, found: Verdict) -> list[str]:
     claim, lines = found.claim, []
     if found.absent:
         lines.append(f"Controls that are missing: {inline('; '.join(found.absent))}.")
+    if claim.second:
+        lines.append(again_at(records, found))
     if found.regime:
         lines.append(f"One regime: {inline(found.regime)}. What holds in it need not hold in another.")
     if found.kind in ("supported", "refuted", "equivalent") and not claim.exact and not found.replicated.startswith(("1", "2", "3")):
@@ -120,6 +121,14 @@ def threats(records: Records, found: Verdict) -> list[str]:
             "The rows assert the networks of these studies on validation images of one size; the algebra is proved and tested apart."
         )
     return [line for line in lines if line]
+
+
+def again_at(records: Records, found: Verdict) -> str:
+    """That there is a second look, and what it costs the first."""
+    there, seeds = records.report(found.claim.second), records.study(found.claim.second).replicates
+    ran = f"were run ([study {found.claim.second}](../{found.claim.second}/report.md))" if there else "are to be run"
+    return (f"The first seeds left this undecided, so seeds {seeds[0]} to {seeds[-1]} {ran}, to be read with the first as one; that a "
+            "contrast may be read twice makes every reading of the register stricter.")  # fmt: skip
 
 
 def course_pages(project: Path, study: str) -> list[tuple[str, str]]:

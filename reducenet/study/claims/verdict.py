@@ -87,20 +87,19 @@ def judge(records: Records, register: Register) -> dict[str, Verdict]:
     """Every claim with its verdict, by id."""
     claims, told = register.claims, registered(records.project)
     waiting = Counter(claim.family for claim in claims.values() if not claim.held and not claim.exact)
-    first = _families(records, [(claim, claim.study) for claim in claims.values()], waiting, register.looks)
-    again = _families(records, [(claim, study) for claim in claims.values() for study in claim.replicate])
+    first = _families([(claim, claim.study, records.of(claim)) for claim in claims.values()], waiting, register.looks)
+    again = _families([(claim, study, records.report(study)) for claim in claims.values() for study in claim.replicate])
     return {name: replace(_verdict(claim, records, first, again), deviations=tuple(deviations(claim, told)))
             for name, claim in claims.items()}  # fmt: skip
 
 
 def _families(
-    records: Records, asked: Iterable[tuple[Claim, str]], waiting: Mapping[str, int] = MappingProxyType({}), looks: int = 1
+    asked: Iterable[tuple[Claim, str, Report | None]], waiting: Mapping[str, int] = MappingProxyType({}), looks: int = 1
 ) -> dict[tuple[str, str], tuple[Contrast, ...]]:
     """(claim, study) -> its contrasts, all that have the same `family` adjusted together; `waiting` claims of it have no contrast yet, and
     each counts as one; all count `looks` times."""
     questions: dict[str, list] = {}
-    for claim, study in asked:
-        report = records.report(study) if claim.held else None
+    for claim, study, report in asked:
         for pair in claim.pairs:
             d = paired(report.values, *pair) if report else np.empty(0)
             questions.setdefault(claim.family, []).append(((claim.id, study), (*pair, d, claim.margin)))
@@ -118,7 +117,7 @@ def _verdict(claim: Claim, records: Records, first: dict, again: dict) -> Verdic
         return _asserted(claim, records)
     if not claim.held:
         return Verdict(claim, "not decided yet", f"not decided yet: no rows ({claim.study.removeprefix('none yet: ')})")
-    report, regime = records.report(claim.study), regime_of(records, claim.study)
+    report, regime = records.of(claim), regime_of(records, claim.study, claim.second)
     if report is None:
         said = f"not decided yet: study {claim.study} has no rows"
         return Verdict(claim, "not decided yet", said, absent=tuple(claim.missing), regime=regime)
@@ -188,10 +187,11 @@ def _asserted(claim: Claim, records: Records) -> Verdict:
     return Verdict(claim, kind, f"{kind} ({said})", regime=f"studies {', '.join(claim.exact.studies)}", rows=len(errors), worst=worst)
 
 
-def regime_of(records: Records, name: str) -> str:
-    """In what world the rows were made: `fashion-mini; depth 8, width 8, stem stride 2; 3 epochs a training; seeds 0 to 7`."""
+def regime_of(records: Records, name: str, second: str = "") -> str:
+    """In what world the rows were made: `fashion-mini; depth 8, width 8; 3 epochs a training; seeds 0 to 7, then 8 to 15`."""
     study = records.study(name)
     net = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in study.build.items())
     epochs = study.fit.get("epochs")
-    seeds = f"seeds {study.replicates[0]} to {study.replicates[-1]}"
+    spans = [records.study(one).replicates for one in filter(None, (name, second))]
+    seeds = "seeds " + ", then ".join(f"{span[0]} to {span[-1]}" for span in spans)
     return "; ".join(filter(None, [study.data, net, f"{epochs} epochs a training" if epochs else "", seeds]))
