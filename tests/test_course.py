@@ -11,7 +11,7 @@ from torch import nn
 
 from reducenet import accuracy, drop_branch, load_data
 from reducenet.course import evidence, nets, opening
-from reducenet.course.evidence import Evidence, claims
+from reducenet.course.evidence import Evidence, claims, records
 from reducenet.course.figures import Beside, Drawn
 from reducenet.course.opening import open_page
 from reducenet.course.panels.fade.drawing import scaler_block
@@ -217,7 +217,9 @@ def test_evidence_is_the_studys_own_reading_and_that_of_the_register_where_it_is
     assert quick.contrast("drop-ce", "plain-long") == quick.report.contrast("drop-ce", "plain-long")
     claimed = claims()["H5"].contrasts[0]
     assert study.contrast("frozen", "plain-long") == claimed
-    own = study.report.contrast("frozen", "plain-long")
+    own = records().of(claims()["H5"].claim).contrast("frozen", "plain-long")
+    assert study.behind("frozen", "plain-long") is records().of(claims()["H5"].claim)
+    assert study.behind("frozen", "plain") is study.report  # of no claim
     assert (claimed.mean, claimed.n, claimed.low, claimed.high) == (own.mean, own.n, own.low, own.high)
     assert claimed.p > own.p  # a larger family
     gap = (quick.report.values["drop-fc"] - quick.report.values["plain-long"]).mean()

@@ -6,7 +6,7 @@ from live_page import SIZES, chromium, drawn, in_browser, panel_visit, says
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from reducenet.course.evidence import Evidence, claims
+from reducenet.course.evidence import Evidence, claims, records
 from reducenet.course.panels.verdict import material as panel
 from reducenet.course.panels.verdict.panel import live, shipped
 
@@ -63,7 +63,7 @@ def test_the_rows_are_those_of_the_studies(given):
         claim = claims()[name].claim
         if not told["rows"]:
             continue
-        report = Evidence(claim.study).report
+        report = records().of(claim)
         for row, (arm, against) in zip(told["rows"], claim.pairs, strict=False):
             assert row["contrast"]
             found = next(c for c in claims()[name].contrasts if (c.arm, c.against) == (arm, against))

@@ -158,15 +158,16 @@ def test_an_exact_claim_is_asserted_by_every_row(tiny):
 
 
 def test_the_registers_own_verdicts_are_those_of_its_rows():
-    found = verdicts(project())
+    records = Records(project())
+    found = verdicts(records)
     for one_ in found.values():
         for c in one_.contrasts:
-            d = Records(project()).report(one_.claim.study).contrast(c.arm, c.against)
+            d = records.of(one_.claim).contrast(c.arm, c.against)
             assert (c.n, c.mean, c.low, c.high) == (d.n, d.mean, d.low, d.high)
     sizes = {c.family for one_ in found.values() for c in one_.contrasts}
     held = [(v.claim.study, *pair) for v in found.values() for pair in v.claim.pairs]
     waiting = sum(not v.claim.held and v.claim.exact is None for v in found.values())
-    assert sizes == {(len(set(held)) + waiting) * read_register(Records(project())).looks}
+    assert sizes == {(len(set(held)) + waiting) * read_register(records).looks}
 
 
 # --- a register of nothing ----------------------------------------------------------------------

@@ -10,9 +10,10 @@ from reducenet.study.report.text import html
 
 def paired_rows(evidence: Evidence, arm: str, other: str) -> list[tuple[int, float, float, float]]:
     """(seed, accuracy of `arm`, of `other`, difference) in per cent and points, for every seed that both have."""
-    if evidence.report is None:
+    report = evidence.behind(arm, other)
+    if report is None:
         return []
-    both = evidence.report.values[[arm, other]].dropna()
+    both = report.values[[arm, other]].dropna()
     return [(int(seed), row[arm], row[other], row[arm] - row[other]) for seed, row in both.iterrows()]
 
 

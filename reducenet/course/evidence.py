@@ -12,7 +12,7 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from reducenet.course.figures import Drawn
-from reducenet.study.claims.records import compared_with
+from reducenet.study.claims.records import Records, compared_with
 from reducenet.study.claims.verdict import Verdict, verdicts
 from reducenet.study.read import Study, read
 from reducenet.study.report.figures import OFF_SCALE
@@ -32,9 +32,15 @@ def project() -> Path:
 
 
 @cache
+def records() -> Records:
+    """The published rows of the project."""
+    return Records(project())
+
+
+@cache
 def claims() -> dict[str, Verdict]:
     """Every claim of the article with its verdict, from the recorded rows."""
-    return verdicts(project())
+    return verdicts(records())
 
 
 class Evidence:
@@ -63,12 +69,20 @@ class Evidence:
             raise KeyError(
                 f"study {self.name} does not compare {arm!r} with {against!r}; it does with its baseline, and the pairs in `also`"
             )
-        return self.report and (self._claimed.get((arm, against)) or self.report.contrast(arm, against))
+        if self.report is None:
+            return None
+        claimed = self._claimed.get((arm, against))
+        return claimed[0] if claimed else self.report.contrast(arm, against)
+
+    def behind(self, arm: str, against: str) -> Report | None:
+        """The rows that the contrast of a pair is read from: of a claim's pair those of its second look too."""
+        claimed = self._claimed.get((arm, against))
+        return claimed[1] if claimed else self.report
 
     @cached_property
-    def _claimed(self) -> dict[tuple[str, str], Contrast]:
-        found = claims().values()
-        return {(c.arm, c.against): c for one in found if one.claim.study == self.name for c in one.contrasts}
+    def _claimed(self) -> dict[tuple[str, str], tuple[Contrast, Report]]:
+        found = [one for one in claims().values() if one.claim.study == self.name]
+        return {(c.arm, c.against): (c, records().of(one.claim)) for one in found for c in one.contrasts}
 
     def verdict(self, arm: str, against: str) -> str:
         """Does `arm` beat `against`? Yes, no, or not decided, with the numbers, in one Markdown sentence."""
@@ -128,7 +142,7 @@ class Evidence:
         axes.text(0, place - 0.36, textwrap.fill(f"{name}: {reading}", 58), linespacing=1.05, **left)
         if contrast is None or not contrast.n:
             return
-        seeds, (colour, marker) = paired(self.report.values, arm, against), style
+        seeds, (colour, marker) = paired(self.behind(arm, against).values, arm, against), style
         mean, low, high = t_interval(seeds, least=RESULT)
         if abs(mean) >= OFF_SCALE:
             axes.text(0, place + 0.04, f"{'◂' if mean < 0 else '▸'} off the scale: {interval(contrast)}", **left)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reducenet.study.claims import say
+from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import Verdict, verdicts
 from reducenet.study.report.prose import interval
 from reducenet.study.report.text import inline
@@ -13,7 +14,7 @@ from reducenet.study.report.text import inline
 
 def print_verdicts(project: Path) -> int:
     """Every claim, its verdict, and the contrast that it rests on."""
-    found, console = verdicts(project), Console(highlight=False, markup=False)
+    found, console = verdicts(Records(project)), Console(highlight=False, markup=False)
     table = Table(title=f"{len(found)} claims: {say.tally(found)}", title_justify="left")
     for column in ("claim", "what the article says", "verdict", "points", "replicated"):
         table.add_column(column, overflow="fold")

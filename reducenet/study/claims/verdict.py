@@ -7,7 +7,6 @@ A contrast that may be read again with more seeds counts once for each time (`lo
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -75,11 +74,10 @@ class Verdict:
         return f"{sum(again.kind == self.kind for again in done)} of {len(done)} replications agree" if done else "not replicated yet"
 
 
-def verdicts(project: Path) -> dict[str, Verdict]:
+def verdicts(records: Records) -> dict[str, Verdict]:
     """Every claim of the project's register with its verdict; none where there is no register."""
-    if not (project / FILE).is_file():
+    if not (records.project / FILE).is_file():
         return {}
-    records = Records(project)
     return judge(records, read_register(records))
 
 

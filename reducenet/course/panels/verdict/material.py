@@ -44,7 +44,7 @@ def _told(found: Verdict) -> dict:
     report = there.report
     if report is None:
         return said
-    return said | {"cost": _cost(report, claim), "rows": _rows(there, found), "detectable": _detectable(report, found)}
+    return said | {"cost": _cost(report, claim), "rows": _rows(there, found), "detectable": _detectable(there, found)}
 
 
 def _cost(report: Report, claim: Claim) -> str:
@@ -66,8 +66,8 @@ def _rows(there: Evidence, found: Verdict) -> list[dict]:
 
 
 def _row(there: Evidence, arm: str, against: str, contrast: bool) -> dict:
-    report = there.report
-    d, found = paired(report.values, arm, against), there.contrast(arm, against) if against in there.against(arm) else None
+    report, d = there.report, paired(there.behind(arm, against).values, arm, against)
+    found = there.contrast(arm, against) if against in there.against(arm) else None
     return {
         "arm": report.labels[arm], "against": report.labels[against], "contrast": contrast, "n": len(d),
         "seeds": np.round(d, 4).tolist(), "mean": round(float(d.mean()), 4) if len(d) else None,
@@ -86,8 +86,8 @@ def intervals(d: np.ndarray) -> list[list[float]]:
     return [[round(float(value), 4) for value in one] for one in there]
 
 
-def _detectable(report: Report, found: Verdict) -> list[float]:
+def _detectable(there: Evidence, found: Verdict) -> list[float]:
     """Of the first contrast, for every n: the difference that is found with 80 % power, at the level of the worst place of the family."""
     first = found.contrasts[0]
-    d, level = paired(report.values, first.arm, first.against), LEVEL / first.family
+    d, level = paired(there.behind(first.arm, first.against).values, first.arm, first.against), LEVEL / first.family
     return [round(float(detectable(n, level) * d.std(ddof=1)), 4) for n in SEEDS] if len(d) >= 2 else []
