@@ -128,12 +128,16 @@ def _report(options) -> int:
 
 def _publish(options) -> int:
     from reducenet.study.claims import publish
-    from reducenet.study.report.publish import write
+    from reducenet.study.report.publish import redraw, write
     from reducenet.study.run.drive import check_finished
 
     planned, store = _open(options)
-    check_finished(planned, store)
-    _said(*write(planned, store, _project(planned) / "reports" / planned.name, options.force, options.timings))
+    out = _project(planned) / "reports" / planned.name
+    if options.redraw:
+        _said(redraw(planned, out), True)
+    else:
+        check_finished(planned, store)
+        _said(*write(planned, store, out, options.force, options.timings))
     publish.publish(_project(planned))
     return 0
 

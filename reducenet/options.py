@@ -43,6 +43,10 @@ def parser() -> Parser:
             command.add_argument("--workers", type=int, help="processes; default: one a core, one alone on a GPU")
         if name == "report":
             command.add_argument("--out", help="folder of the report; default: build/reports/STUDY beside the study's folder")
+        if name == "publish":
+            command.add_argument(
+                "--redraw", action="store_true", help="make the pages anew from the rows and runs that are published; needs no store"
+            )
         if name in ("report", "publish"):
             command.add_argument("--force", action="store_true", help="write it even if nothing has changed")
             command.add_argument("--timings", action="store_true", help="write this machine's timings even if the results are the same")

@@ -59,11 +59,13 @@ class Arm(Strict):
 class Compare(Strict):
     """Fixed before running: every arm against `baseline`, and the pairs in `also` (first minus second), of which the first is what the
     title asks; the smallest difference that matters, in points; on which images: "val" for a study that chooses something, "test" for one
-    that reports."""
+    that reports. `steps` are pairs of these in an order of their own, each one change on from the last: the report draws what each changes.
+    """
 
     baseline: str
     margin: Above0 = 0.5
     also: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    steps: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
     on: Literal["test", "val"] = "test"
 
 
@@ -179,6 +181,10 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
         for where, name in [("baseline", study.compare.baseline), *(("also", name) for pair in study.compare.also for name in pair)]:
             if name not in study.arms:
                 raise StudyError(f"compare.{where}: {unknown('arm', name, study.arms)}")
+        for pair in study.compare.steps:
+            if pair not in study.compare.also and (pair[1] != study.compare.baseline or pair[0] not in study.arms or pair[0] == pair[1]):
+                raise StudyError(f"compare.steps: {pair[0]!r} is not compared with {pair[1]!r}; a step is a pair of `also`, or an arm "
+                                 "with the baseline")  # fmt: skip
         _check_defaults(study)
         _check_arms(study)
         if why := contradiction(study.tune, study.arms, study.tuned, {seed % TICKET for seed in study.replicates}, TICKET):

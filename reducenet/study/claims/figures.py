@@ -1,11 +1,10 @@
 """How a claim is drawn: its contrasts and controls with every seed, and its interval as a mark of a table's line."""
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import Verdict, rows_of
-from reducenet.study.report.figures import OFF_SCALE, dots
+from reducenet.study.report.figures import OFF_SCALE, dots, fit_names
 from reducenet.study.report.page import Drawn, named_apart
 from reducenet.study.report.prose import interval
 from reducenet.study.report.statistics import Contrast
@@ -13,7 +12,6 @@ from reducenet.study.report.text import inline
 from reducenet.style import BLUE, GREY, drawing, dusk, svg
 
 BAR, HIGH, REACH = 180, 20, 6.0  # pixels, and points to each side
-LINE = 68  # characters that a line of a figure holds
 
 
 def figure(found: Verdict, records: Records) -> Drawn | None:
@@ -35,7 +33,7 @@ def figure(found: Verdict, records: Records) -> Drawn | None:
         axes.axvspan(-found.claim.margin, found.claim.margin, color=GREY, alpha=0.15, lw=0, zorder=0)
         axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
         axes.set_xlabel(f"difference in {report.measure}, same seed (points)")
-        _fit_names(axes)
+        fit_names(axes)
         alt = f"Dot plot of paired differences, from {report.labels[base]} unless said. " + "; ".join(
             f"{named[name]} {values[name].mean():+.2f} points".replace("-", "−") for name in values if values[name].notna().any()
         )
@@ -46,13 +44,6 @@ def figure(found: Verdict, records: Records) -> Drawn | None:
             f"line: 95 % paired t interval; band: ±{found.claim.margin:g} points."
         )
         return Drawn(named_apart(svg(drawn, alt), found.claim.id), alt, caption)
-
-
-def _fit_names(axes: Axes) -> None:
-    """A long name is written smaller, and none takes room from what is measured."""
-    for text in axes.texts:
-        text.set_in_layout(False)
-        text.set_fontsize(text.get_fontsize() * LINE / max(LINE, len(text.get_text())))
 
 
 def bar(contrast: Contrast, margin: float) -> Drawn:

@@ -1,14 +1,17 @@
 """The figures of a report: every seed drawn, the interval as a line, an arm in its own colour and marker everywhere. Values in per cent."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reducenet.study.report.statistics import RESULT, paired, t_interval
-from reducenet.style import GREY, arm_styles
+from reducenet.style import BLUE, GREY, arm_styles
 
 PAPER = {"facecolor": "#ffffff", "edgecolor": "none", "pad": 1.2}  # under a name: no grid line runs through it
+LINE = 68  # characters that a line of a figure 5.6 inches wide holds
 OFF_SCALE = 10.0  # an arm this many points below the baseline is named at the edge, so that it does not squeeze the others together
 
 
@@ -58,6 +61,30 @@ def cost(values: pd.DataFrame, ledger: pd.Series, labels: dict[str, str], baseli
     return figure
 
 
+def steps(values: pd.DataFrame, labels: dict[str, str], pairs: list[tuple[str, str]], margin: float, name: str) -> Figure:
+    """A waterfall: the difference of each pair in turn, and between two of them a bar from the one mean to the next."""
+    differences = pd.DataFrame({f"{arm} {against}": values[arm] - values[against] for arm, against in pairs})
+    named = {f"{arm} {against}": f"{labels[arm]} minus {labels[against]}" for arm, against in pairs}
+    shown = [pair for pair in differences if differences[pair].notna().any()]
+    figure, axes = dots(differences, named, shown, {}, dict.fromkeys(named, (BLUE, "o")), width=5.6)
+    means = [differences[pair].mean() for pair in named]
+    for place, (before, after) in enumerate(pairwise(means), 1):
+        axes.plot([before, before], [place - 1, place], color=GREY, lw=1, ls=":", zorder=1)
+        axes.plot([before, after], [place, place], color=GREY, lw=9, alpha=0.35, solid_capstyle="butt", zorder=1)
+    axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
+    axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
+    axes.set_xlabel(f"difference in {name}, same seed (points)")
+    fit_names(axes)
+    return figure
+
+
+def fit_names(axes: Axes) -> None:
+    """A long name is written smaller, and none takes room from what is measured."""
+    for text in axes.texts:
+        text.set_in_layout(False)
+        text.set_fontsize(text.get_fontsize() * LINE / max(LINE, len(text.get_text())))
+
+
 def _empty(height: float, width: float = 4.8) -> tuple[Figure, Axes]:
     """A figure that no window and no other figure knows of."""
     figure = Figure(figsize=(width, height))
@@ -100,6 +127,13 @@ def in_words(values: pd.DataFrame, labels: dict[str, str], unit: str) -> str:
     """What a dot plot shows, for those who cannot see it."""
     means = sorted(((values[arm].mean(), labels[arm]) for arm in labels if values[arm].notna().any()), reverse=True)
     return "; ".join(f"{label} {mean:.1f} {unit}" for mean, label in means)
+
+
+def steps_in_words(values: pd.DataFrame, labels: dict[str, str], pairs: list[tuple[str, str]]) -> str:
+    """The steps of a waterfall, for those who cannot see it."""
+    return "; ".join(
+        f"{labels[a]} minus {labels[b]} {paired(values, a, b).mean():+.1f} points" for a, b in pairs if len(paired(values, a, b))
+    )
 
 
 def gap_in_words(values: pd.DataFrame, labels: dict[str, str], baseline: str) -> str:

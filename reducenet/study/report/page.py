@@ -11,8 +11,6 @@ from reducenet.study.report.statistics import RESULT
 from reducenet.study.report.text import html, inline, shell, template
 from reducenet.style import drawing, svg
 
-FIGURES = ("accuracy", "difference", "cost")
-
 
 class Drawn(NamedTuple):
     svg: str
@@ -40,8 +38,10 @@ def draw(report: Report) -> dict[str, Drawn]:
             "difference": figures.difference(values, labels, baseline, report.margin, measure, report.absent),
             "cost": figures.cost(values, report.ledger, labels, baseline, measure),
         }
-        said = {name: (alt(report, name), caption(report, name)) for name in FIGURES}
-        return {name: Drawn(named_apart(svg(drawn[name], said[name][0]), name), *said[name]) for name in FIGURES}
+        if report.steps:
+            drawn["steps"] = figures.steps(values, labels, report.steps, report.margin, measure)
+        said = {name: (alt(report, name), caption(report, name)) for name in drawn}
+        return {name: Drawn(named_apart(svg(figure, said[name][0]), name), *said[name]) for name, figure in drawn.items()}
 
 
 def named_apart(text: str, name: str) -> str:
@@ -56,6 +56,7 @@ def alt(report: Report, name: str) -> str:
     return {
         "accuracy": f"Dot plot of {report.measure} by arm. Means: {figures.in_words(values, labels, 'per cent')}.",
         "difference": f"Dot plot of differences to {labels[baseline]}: {figures.gap_in_words(values, labels, baseline)}.",
+        "steps": f"Waterfall of differences: {figures.steps_in_words(values, labels, report.steps)}.",
         "cost": f"Scatter plot of mean {report.measure} against training cost; the tables of the report hold the same numbers.",
     }[name]
 
@@ -70,6 +71,8 @@ def caption(report: Report, name: str) -> str:
                     f"{'; line: 95 % t interval' if sure else ''}.",
         "difference": f"Difference to {report.base} of the same seed, {seeds}. "
                       f"{'Line: 95 % paired t interval; band' if sure else 'Band'}: ±{report.margin:g} points.",
+        "steps": f"Difference of the same seed, {seeds}, one change after the other. Strokes: seeds; mark: mean"
+                 f"{'; line: 95 % paired t interval' if sure else ''}; grey bar: what the change changes; band: ±{report.margin:g} points.",
         "cost": f"Mean {measure}{' and 95 % t interval' if sure else ''} ({seeds}) against the MACs of all training on the way, "
                 f"teacher included.{left_out}",
     }[name]  # fmt: skip
@@ -84,7 +87,7 @@ def to_markdown(report: Report, drawn: dict[str, Drawn]) -> str:
         accuracy=[report.accuracy_row(arm) | {"ledger": cost["ledger"]} for arm, cost in zip(arms, costs, strict=True)], costs=costs,
         comparisons=[report.comparison_row(c) for c in sorted(report.contrasts, key=lambda c: c.against == report.baseline)],
         seeds=sorted(report.rows.seed.unique()), every=[report.every_row(arm) for arm in arms],
-        chains=[report.chain_row(arm) for arm in arms], tuned=tuned.rows(report), tuning=tuned.sentence(report),
+        steps=report.step_rows(), chains=[report.chain_row(arm) for arm in arms], tuned=tuned.rows(report), tuning=tuned.sentence(report),
     )  # fmt: skip
 
 

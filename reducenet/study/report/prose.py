@@ -32,6 +32,7 @@ class Report:
         if not self.values[self.baseline].notna().any():
             raise ValueError(f"{self.name}: nothing to report yet, the baseline arm {self.baseline!r} has no finished run")
         self.contrasts = compare(self.values, self.baseline, self.margin, study.compare.also)
+        self.steps = [(arm, against) for arm, against in study.compare.steps]
         self.ledger = self.ok.groupby("arm").ledger_macs.mean()
 
     @cached_property
@@ -150,6 +151,18 @@ class Report:
             if found := self.images.get((c.arm, c.against)):
                 row |= dict(images=f"▲ {found.better} ▼ {found.worse} of {found.n}", wider=f"[{signed(found.low)}, {signed(found.high)}]")
         return row
+
+    def step_rows(self) -> list[dict]:
+        return [self._step_row(before, pair) for before, pair in zip([None, *self.steps], self.steps, strict=False)]
+
+    def _step_row(self, before: tuple[str, str] | None, pair: tuple[str, str]) -> dict:
+        """One step: its difference, and, paired by seed, what it changes of the one before."""
+        contrast, change = self.contrast(*pair), ""
+        if before is not None:
+            gaps = [self.values[arm] - self.values[against] for arm, against in (before, pair)]
+            mean, low, high = t_interval((gaps[1] - gaps[0]).dropna(), least=RESULT)
+            change = "" if pd.isna(mean) else signed(mean) + ("" if pd.isna(low) else f" [{signed(low)}, {signed(high)}]")
+        return dict(pair=self.against(contrast), difference=interval(contrast), change=change, reading=contrast.reading.marked)
 
     def accuracy_row(self, arm: str) -> dict:
         mean, low, high = t_interval(self.values[arm].dropna(), least=RESULT)

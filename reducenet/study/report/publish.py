@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from reducenet.data.sources import is_own
 from reducenet.store import Store
 from reducenet.study import key as keys
-from reducenet.study.plan import Plan
+from reducenet.study.plan import Plan, Run
 from reducenet.study.read import StudyError
 from reducenet.study.report import runs
 from reducenet.study.report.answer import answer
@@ -59,9 +60,34 @@ def write(plan: Plan, store: Store, out: Path, force: bool = False, timings: boo
     key = freshness(plan, tables)
     fresh = force or not _is_current(out, key, tables)
     if fresh:
-        names = {name for row in rows if row.run for name in (row.run, *row.needs.split())}
-        _make(plan, store, tables, names, key, out)
+        _make(plan, runs.from_store(plan, store), tables, named(rows), key, out)
     return out / "index.html", fresh
+
+
+def redraw(plan: Plan, out: Path) -> Path:
+    """The page of a published study, made anew from what is published: its tables and its executed runs. No store is needed.
+
+    `StudyError` where rows or runs are not those of the study as it is now; nothing is changed then.
+    """
+    out = out.absolute()
+    try:
+        rows = list(read_rows(out).itertuples())
+    except ValueError as error:
+        raise StudyError(str(error)) from None
+    there = [(row.arm, row.seed) for row in rows]
+    if there != [(arm, seed) for arm in plan.study.arms for seed in plan.study.replicates]:
+        raise StudyError(f"{out / RESULTS}: has other arms or seeds than {plan.path}; `reducenet run {plan.name}`, then publish")
+    tables = {name: (out / name).read_bytes() for name in (*TABLES, IMAGES) if (out / name).is_file()} | chosen(plan)
+    for name, said in chosen(plan).items():
+        if not (out / name).is_file() or (out / name).read_bytes() != said:
+            raise StudyError(f"{out / name}: learning rates were chosen anew since; `reducenet run {plan.name}`, then publish")
+    _make(plan, runs.from_report(plan, out / "runs"), tables, named(rows), freshness(plan, tables), out)
+    return out / "index.html"
+
+
+def named(rows: Iterable) -> set[str]:
+    """The stems of all runs behind these rows."""
+    return {name for row in rows if row.run for name in (row.run, *row.needs.split())}
 
 
 def of_ones_own(plan: Plan, store: Store) -> dict[str, bytes]:
@@ -110,7 +136,7 @@ def _is_current(out: Path, key: str, tables: dict[str, bytes]) -> bool:
         return False
 
 
-def _make(plan: Plan, store: Store, tables: dict[str, bytes], names: set[str], key: str, out: Path) -> None:
+def _make(plan: Plan, executed: Callable[[Run], dict], tables: dict[str, bytes], names: set[str], key: str, out: Path) -> None:
     """The report, made beside `out`; it takes that place when it is whole, and the old one goes last."""
     made, old = (out.with_name(f".{out.name}.{what}.{os.getpid()}") for what in ("new", "old"))
     shutil.rmtree(made, ignore_errors=True)
@@ -118,7 +144,7 @@ def _make(plan: Plan, store: Store, tables: dict[str, bytes], names: set[str], k
     try:
         for name, content in tables.items():
             (made / name).write_bytes(content)
-        runs.publish(plan, store, names, made / "runs")
+        runs.publish(plan, executed, names, made / "runs")
         report = Report(plan.study, read_rows(made))
         render(report, made)
         (made / "summary.json").write_text(json.dumps(summary(report, key), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

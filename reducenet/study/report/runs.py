@@ -5,6 +5,7 @@ What is published of a run is the same wherever and whenever it was played: no t
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from reducenet.store import Store
 from reducenet.study.plan import Plan, Run
+from reducenet.study.read import StudyError
 from reducenet.study.report.rows import placeless
 from reducenet.study.report.text import html, inline, shell
 from reducenet.words import said
@@ -30,14 +32,37 @@ class Form(NamedTuple):
 NOTEBOOK, PAGE = Form(".ipynb", "report.md"), Form(".html", "index.html")
 
 
-def publish(plan: Plan, store: Store, names: set[str], folder: Path) -> None:
-    """Write both forms of the runs whose files have these names."""
+def from_store(plan: Plan, store: Store) -> Callable[[Run], dict]:
+    """The executed notebook of a run, as the store has it, without the places of this machine."""
+    return lambda run: json.loads(placeless((store.entry(run.key) / "run.ipynb").read_text(encoding="utf-8"), plan, store))
+
+
+def from_report(plan: Plan, folder: Path) -> Callable[[Run], dict]:
+    """The executed notebook of a run, as it is published in `folder`, without the title that it got there. The call raises `StudyError`
+    where it is missing, or is that of a run which was given something else than the plan's."""
+
+    def read(run: Run) -> dict:
+        file = folder / f"{run.file}{NOTEBOOK.suffix}"
+        try:
+            notebook = json.loads(file.read_text(encoding="utf-8"))
+            (given,) = ["".join(cell["source"]) for cell in notebook["cells"] if "injected-parameters" in cell["metadata"].get("tags", [])]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise StudyError(f"{file}: missing or damaged; the runs that are published are committed, take it from there") from None
+        if given != parameters(run, plan.study.data):
+            raise StudyError(f"{file}: is of another run than {plan.path} says now; `reducenet run {plan.name}`, then publish")
+        return notebook | {"cells": notebook["cells"][1:]}
+
+    return read
+
+
+def publish(plan: Plan, executed: Callable[[Run], dict], names: set[str], folder: Path) -> None:
+    """Write both forms of the runs whose files have these names; `executed` reads what was played."""
     folder.mkdir(parents=True, exist_ok=True)
     for run in plan.runs.values():
         if run.file in names:
-            text = placeless((store.entry(run.key) / "run.ipynb").read_text(encoding="utf-8"), plan, store)
+            played = executed(run)
             for form in (NOTEBOOK, PAGE):
-                notebook = published(json.loads(text), head(plan, run, form, names), parameters(run, plan.study.data))
+                notebook = published(played, head(plan, run, form, names), parameters(run, plan.study.data))
                 shown = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n" if form is NOTEBOOK else page(notebook, title(plan, run))
                 (folder / f"{run.file}{form.suffix}").write_text(shown, encoding="utf-8")
 
