@@ -1,8 +1,11 @@
 """The verdict of a claim: its rule, its family, its replications, what is asserted; and how often a register of nothing says something."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from finished import Project
+from statsmodels.stats.power import TTestPower
 
 from reducenet.course.evidence import project
 from reducenet.study.claims import say
@@ -10,7 +13,7 @@ from reducenet.study.claims.records import Records
 from reducenet.study.claims.register import Claim, Exact, Register, read_register
 from reducenet.study.claims.verdict import KINDS, Verdict, decided, judge, judged, verdicts
 from reducenet.study.report.images import two_way
-from reducenet.study.report.statistics import CLAIM, LEVEL, Contrast, Reading, family
+from reducenet.study.report.statistics import CLAIM, LEVEL, Contrast, Reading, detectable, family
 
 ALL = {"metric": "test accuracy", "margin": 0.5, "family": "all", "rule": "as expected"}
 
@@ -155,6 +158,29 @@ def test_an_exact_claim_is_asserted_by_every_row(tiny):
     assert one(tiny, tight).text == "refuted (not so in 40 of 40 rows)"
     unmoved = exact.model_copy(update={"exact": exact.exact.model_copy(update={"columns": ["move_error"]})})
     assert one(tiny, unmoved).kind == "not decided yet"
+
+
+@pytest.mark.parametrize(("n", "family_", "points"), [(8, 1, 0.5), (8, 100, 0.5), (16, 40, 0.1), (8, 10, 5.0), (5, 1000, 0.3)])
+def test_what_a_decision_would_take_is_the_least_that_has_the_power(n, family_, points):
+    spread, level = 0.8, LEVEL / family_
+    c = replace(contrast("undecided", n=n), family=family_, detectable=detectable(n, level) * spread)
+    found = say.seeds_for(c, points)
+    power = [TTestPower().power(points / spread, seeds, level) for seeds in (found, found - 1)]
+    assert power[0] >= 0.8 - 1e-3
+    assert found == n or power[1] < 0.8 + 1e-3
+
+
+def test_the_page_of_an_undecided_claim_says_what_more_would_cost(tiny):
+    records = Records(tiny.project)
+    report = records.report("tiny")
+    report.values["lora"] += report.values["plain"].mean() + 0.4 - report.values["lora"].mean()
+    found = one(records, claim_of())
+    assert found.kind == "undecided"
+    n = say.seeds_for(found.deciding, 0.5)
+    hours = report.rows.own_seconds.sum() / 3600
+    assert any(f"would take {n} of them" in line and f"{hours * n / 8:.1f} core hours" in line for line in say.threats(records, found))
+    decided_ = one(tiny, claim_of())
+    assert not any("Why not more seeds" in line for line in say.threats(tiny, decided_))
 
 
 def test_the_registers_own_verdicts_are_those_of_its_rows():

@@ -1,12 +1,13 @@
 """What is said of a verdict: every sentence and table cell of the claims' pages, Markdown, made from rows."""
 
+from bisect import bisect_left
 from pathlib import Path
 
 from reducenet.study.claims import rates
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import KINDS, Replication, Verdict
 from reducenet.study.report.prose import bare, interval, joined, signed
-from reducenet.study.report.statistics import RESULT, Contrast, Reading
+from reducenet.study.report.statistics import LEVEL, RESULT, Contrast, Reading, detectable
 from reducenet.study.report.text import code, inline
 
 SIDES = {Reading.HIGHER: "above", Reading.LOWER: "below"}
@@ -105,6 +106,8 @@ def threats(records: Records, found: Verdict) -> list[str]:
     claim, lines = found.claim, []
     if found.absent:
         lines.append(f"Controls that are missing: {inline('; '.join(found.absent))}.")
+    if found.kind == "undecided":
+        lines.append(more_seeds(records, found))
     if claim.second:
         lines.append(again_at(records, found))
     if found.regime:
@@ -121,6 +124,29 @@ def threats(records: Records, found: Verdict) -> list[str]:
             "The rows assert the networks of these studies on validation images of one size; the algebra is proved and tested apart."
         )
     return [line for line in lines if line]
+
+
+def seeds_for(c: Contrast, points: float) -> int:
+    """The seeds that would find a difference of `points` with 80 % power, were the spread as it was measured; those there are, at least."""
+    level = LEVEL / c.family
+    spread = c.detectable / detectable(c.n, level)
+    n = c.n
+
+    def enough(n: int) -> bool:
+        return detectable(n, level) * spread <= points
+
+    while not enough(n):
+        n *= 2
+    return n if n == c.n else bisect_left(range(n), True, lo=n // 2, key=enough)
+
+
+def more_seeds(records: Records, found: Verdict) -> str:
+    """What a decision would cost: why it stays open."""
+    c, report = found.deciding, records.of(found.claim)
+    hours, n = report.rows.own_seconds.sum() / 3600, seeds_for(c, found.claim.margin)
+    whole = hours * n / report.rows.seed.nunique()
+    return (f"Why not more seeds: to find {found.claim.margin:g} points with 80 % power would take {n} of them at the spread that was "
+            f"measured, {whole:.1f} core hours for all arms of the study; {hours:.1f} were spent.")  # fmt: skip
 
 
 def again_at(records: Records, found: Verdict) -> str:
