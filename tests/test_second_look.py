@@ -100,6 +100,11 @@ def test_a_second_look_that_has_not_been_run_changes_nothing(looked):
     again = looked.folder / "ablations" / "later.toml"
     again.write_text(MORE.replace("first_seed = 8", "first_seed = 40"), encoding="utf-8")
     found = judged(looked, REGISTER.replace('"more"', '"later"'))["H1"]
+    publish(looked.folder)
+    text = (looked.folder / "reports" / "claims" / "H1.md").read_text(encoding="utf-8")
+    assert "seeds 40 to 47 are to be run" in text
+    assert "../later/" not in text
+    assert found.regime.endswith("seeds 0 to 7")
     assert found.contrasts == judged(looked, REGISTER.replace('second = "more"\n', ""))["H1"].contrasts
     again.unlink()
 

@@ -37,7 +37,7 @@ def figure(found: Verdict, records: Records) -> Drawn | None:
         alt = f"Dot plot of paired differences, from {report.labels[base]} unless said. " + "; ".join(
             f"{named[name]} {values[name].mean():+.2f} points".replace("-", "−") for name in values if values[name].notna().any()
         )
-        studies = " and ".join(f"[{name}](../{name}/report.md)" for name in filter(None, (found.claim.study, found.claim.second)))
+        studies = " and ".join(f"[{name}](../{name}/report.md)" for name in report.rows.study.unique())
         caption = (
             f"{inline(records.study(found.claim.study).data)}, study {studies}. All minus "
             f"{inline(report.labels[base])} where nothing else is said. Blue: the claim's contrasts; grey: its controls. Strokes: seeds; "

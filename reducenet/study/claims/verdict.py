@@ -186,10 +186,12 @@ def _asserted(claim: Claim, records: Records) -> Verdict:
 
 
 def regime_of(records: Records, name: str, second: str = "") -> str:
-    """In what world the rows were made: `fashion-mini; depth 8, width 8; 3 epochs a training; seeds 0 to 7, then 8 to 15`."""
+    """In what world the rows were made: `fashion-mini; depth 8, width 8; 3 epochs a training; seeds 0 to 7, then 8 to 15`, the latter once
+    the second look has rows."""
     study = records.study(name)
     net = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in study.build.items())
     epochs = study.fit.get("epochs")
-    spans = [records.study(one).replicates for one in filter(None, (name, second))]
+    looks = [name, second] if second and records.report(second) else [name]
+    spans = [records.study(one).replicates for one in looks]
     seeds = "seeds " + ", then ".join(f"{span[0]} to {span[-1]}" for span in spans)
     return "; ".join(filter(None, [study.data, net, f"{epochs} epochs a training" if epochs else "", seeds]))
