@@ -597,7 +597,7 @@ def test_a_study_of_the_project_that_waits_for_its_rates_has_no_report_yet():
     for file in sorted((ROOT / "ablations").glob("*.toml")):
         try:
             plan(file, device="cpu")
-        except Untuned:
+        except (Untuned, sources.DataError):  # whose images are not here has none either
             assert not (ROOT / "reports" / file.stem).exists()
 
 

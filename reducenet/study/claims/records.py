@@ -2,16 +2,12 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from reducenet.study.read import Study, read
 from reducenet.study.report.prose import Report
 from reducenet.study.report.tables import RESULTS, read_rows
-
-if TYPE_CHECKING:
-    from reducenet.study.claims.register import Claim
 
 
 class Records:
@@ -31,8 +27,8 @@ class Records:
         folder = self.project / "reports" / name
         return Report(self.study(name), read_rows(folder)) if (folder / RESULTS).is_file() else None
 
-    def of(self, claim: "Claim") -> Report | None:
-        """The rows that a claim is read from, those of its second look included; None where there are none."""
+    def of(self, claim) -> Report | None:
+        """The rows that a claim of the register is read from, those of its second look included; None where there are none."""
         return self.both(claim.study, claim.second) if claim.held else None
 
     def _both(self, name: str, second: str) -> Report | None:
