@@ -16,7 +16,7 @@ from reducenet.course.site.formulas import FormulaError
 
 HERE = Path(__file__).parent
 MARK = "words.html"  # every site has one beside its index.html
-STALE = "*.ipynb", "*.md"  # of a report: what its pages say already
+STALE = "*.ipynb", "*.md", "figures"  # of a report: what its pages say, or hold, already
 
 
 def build(out: Path, *, smoke: bool = False, cache: Path | None = None, say: Callable[[str], None] = print) -> Path:
@@ -104,7 +104,7 @@ class Site:
         return f"files/{place}{at}{anchor}"
 
     def _copy(self, name: str) -> None:
-        """A report with its figures and the pages of its runs, which lead back here."""
+        """A report and the pages of its runs, which lead back here."""
         folder = self.folder / "reports" / name
         shutil.copytree(project() / "reports" / name, folder, ignore=shutil.ignore_patterns(*STALE))
         for file in folder.glob("*.html"):
