@@ -134,6 +134,10 @@ def _publish(options) -> int:
     planned, store = _open(options)
     out = _project(planned) / "reports" / planned.name
     if options.redraw:
+        if options.force or options.timings:
+            raise SystemExit(
+                Parser(prog="reducenet publish").error("--redraw makes the pages anew anyway and keeps the timings; say it alone")
+            )
         _said(redraw(planned, out), True)
     else:
         check_finished(planned, store)

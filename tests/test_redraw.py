@@ -106,6 +106,16 @@ def test_rates_that_were_chosen_anew_are_of_other_runs(made, capsys, monkeypatch
     assert (made.out / "tuned.json").read_bytes() == b"of today"
 
 
+@pytest.mark.parametrize("beside", ["--force", "--timings"])
+def test_it_is_said_alone(made, capsys, beside):
+    before = files(made.out)
+    with pytest.raises(SystemExit) as caught:
+        main(["publish", str(made.file), "--redraw", beside])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "reducenet publish: error: --redraw makes the pages anew anyway and keeps the timings; say it alone\n"
+    assert files(made.out) == before
+
+
 def test_the_summary_is_that_of_the_code_of_today(made):
     told = json.loads((made.out / "summary.json").read_text())
     (made.out / "summary.json").write_text(json.dumps(told | {"key": "old"}))
