@@ -52,6 +52,10 @@ ASKED = asking("Is it worth it?", ("lora", "long"), ("teacher", "long"))
          "Not decided: lora against long, +0.50 [−6.43, +7.43] points of test accuracy."),
         (ASKED, dict(lora=[0.7, 0.5, 0.6, 0.61, 0.58, 0.64], long=0.3, plain=0.6),
          "Yes: lora is 30.5 points of test accuracy above long; against plain it is not decided (+0.50 [−6.45, +7.45])."),
+        (ASKED, dict(lora=[0.614, 0.602, 0.61, 0.6, 0.613, 0.603], long=0.6, plain=0.6),
+         "Not decided: lora against long, +0.70 [+0.07, +1.33] points of test accuracy: higher by itself, not among 6 comparisons."),
+        (ASKED, dict(lora=[0.586, 0.598, 0.59, 0.6, 0.587, 0.597], long=0.6, plain=0.6),
+         "Not decided: lora against long, −0.70 [−1.34, −0.06] points of test accuracy: lower by itself, not among 6 comparisons."),
         (asking("What is it worth?", ("lora", "long")), dict(lora=0.55, long=0.60, plain=0.6),
          "lora is 5.0 points of test accuracy below long, and 5.0 below plain."),
         (asking("It is worth it", ("lora", "long")), dict(lora=0.55, long=0.60, plain=0.6),
@@ -102,6 +106,15 @@ def test_after_the_sentence_come_the_counts_and_what_stays_open(tmp_path):
     assert lead(report).endswith(
         "Of 6 comparisons: 3 higher, 1 lower, 2 undecided. Not decided: lora and lora against long. Highest mean: the teacher."
     )
+
+
+def test_what_stays_open_is_named_while_it_is_little_and_a_name_with_a_comma_stays_one(tmp_path):
+    loose = [0.7, 0.3, 0.5, 0.51, 0.48, 0.54]
+    text = ASKED.replace("[arms.lora]", '[arms.lora]\nlabel = "lora, rank 2"')
+    report = report_of(tmp_path, text, teacher=0.8, plain=0.5, long=0.6, drop=0.1, lora=loose)
+    assert "2 undecided. Not decided: lora, rank 2; and lora, rank 2 against long. Highest" in lead(report)
+    many = report_of(tmp_path, text, teacher=[0.6, 0.4, 0.5, 0.51, 0.48, 0.9], plain=0.5, long=0.5, drop=0.1, lora=loose)
+    assert "4 undecided. Highest" in lead(many) or "5 undecided. Highest" in lead(many)
 
 
 NASTY = "a | <script>alert(1)</script> $x_1$ *b* [c](d) `e` & _f_"

@@ -180,8 +180,9 @@ def test_a_page_moves_by_itself_and_its_frames_are_as_high_as_they_need(look, si
             start = frame.evaluate("document.querySelector('main').innerHTML")
             frame.wait_for_function("(start) => document.querySelector('main').innerHTML !== start", arg=start, timeout=8000)
             handle.scroll_into_view_if_needed()
-            inside = frame.evaluate("document.documentElement.offsetHeight")
-            assert abs(handle.bounding_box()["height"] - inside) <= 1, file
+            # A frame hears of a new height in the picture after it.
+            frame.wait_for_function("() => Math.abs(innerHeight - document.documentElement.offsetHeight) <= 1", timeout=8000)
+            assert abs(handle.bounding_box()["height"] - frame.evaluate("document.documentElement.offsetHeight")) <= 1, file
         assert all(not image.is_visible() for image in view.query_selector_all("[data-without-scripts]")), file
 
 

@@ -13,7 +13,7 @@ from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, Contrast, Re
 from reducenet.study.report.text import code, flat, inline
 from reducenet.words import caption
 
-MANY = 12  # more names than this are a number
+FEW = 3  # more names than this are a number
 
 
 class Report:
@@ -241,4 +241,6 @@ def bare(p: float) -> str:
 
 
 def joined(names: list[str], last: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+    """`a, b and c`; `a, b; c; and d` where a name has a comma itself."""
+    between, end = ("; ", f"; {last} ") if any("," in name for name in names) else (", ", f" {last} ")
+    return names[0] if len(names) == 1 else f"{between.join(names[:-1])}{end}{names[-1]}"
