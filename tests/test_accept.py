@@ -107,6 +107,18 @@ def test_a_word_with_equal_numbers_is_not_raised_even_where_it_may_be(world):
     assert "block plain" not in world.raised()
 
 
+@pytest.mark.parametrize("lacks", ['data = "cifar10"', 'data = "synthetic"\ntune = { lr = [0.1, 0.2] }'])
+def test_a_study_that_cannot_be_planned_here_has_no_runs_to_ask_for(world, lacks, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("REDUCENET_DATA", str(tmp_path / "nothing"))
+    make(world.folder.parent, TINY.replace('data = "synthetic"', lacks), "absent")
+    world.stale("loss kd")
+    assert accept(False, world.folder) == 0
+    assert "loss kd: equal in 4 runs, keeps its version" in capsys.readouterr().out
+    world.stale("loss kd")
+    world.changes = {"lora@2/s0": other("train")}
+    assert accept(False, world.folder) == 1  # and what is to be trained again is told of the others
+
+
 def test_other_numbers_raise_the_version_if_they_may_and_change_nothing_if_not(world, capsys):
     world.stale("drop_branch")
     world.changes = {"drop/s0": other("train"), "lora@2/s0": other("train"), "lora/s0": other("train")}

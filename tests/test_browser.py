@@ -19,6 +19,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 PAGES = [file.stem for number in ("01", "03", "05") for file in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
+pages = pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.slow if page.startswith("01") else ()) for page in PAGES])
 FRAME = "iframe[title$='live panel']"
 IDLE = 120_000  # ms: a kernel imports torch, and the machine may be busy
 
@@ -91,7 +92,7 @@ def executed(chromium, lab, folder):
         view.context.close()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pages
 def test_a_page_runs_in_lab_and_its_panel_is_alive(page, executed):
     view = executed(page)
     cells = nbformat.read(f"{ROOT}/notebooks/{page}.ipynb", 4).cells
@@ -103,6 +104,7 @@ def test_a_page_runs_in_lab_and_its_panel_is_alive(page, executed):
         panel.scroll_into_view_if_needed()
         frame = panel.element_handle().content_frame()
         assert [line for by in ("keyboard", "mouse", "finger") for line in idle_hands(view, frame, by)] == []
+        frame.wait_for_function("() => Math.abs(innerHeight - document.documentElement.offsetHeight) <= 1", timeout=IDLE)
         assert abs(panel.bounding_box()["height"] - frame.evaluate("document.documentElement.offsetHeight")) <= 1
         assert not panel.locator("xpath=..").locator("img").is_visible()
 
@@ -123,7 +125,7 @@ def pictures(page: str, folder) -> list[str]:
     return [unescape(alt) for alt in re.findall(r'<img [^>]*?alt="([^"]+)"', outside)]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pages
 def test_where_nothing_is_trusted_pictures_stand_and_predictions_open(page, executed, chromium, stranger, folder):
     executed(page)
     view = opened(chromium, stranger, page)
@@ -142,7 +144,7 @@ GITHUB = {"a", "b", "blockquote", "br", "code", "dd", "details", "div", "dl", "d
           "tr", "ul"}  # fmt: skip
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pages
 def test_on_github_pictures_stand_and_predictions_open(page, executed, chromium, folder, tmp_path):
     import nh3
     from nbconvert import HTMLExporter

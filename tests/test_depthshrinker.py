@@ -140,6 +140,19 @@ def test_savings_are_those_of_the_merged_network(trained, data, monkeypatch):
     assert all(saving < 0 for saving in depthshrinker._savings(loose, groups(loose, "test"), "macs", data))  # 5x5 for 3x3 and 3x3
 
 
+@pytest.mark.parametrize("block", ["lambda", "inverted"])
+def test_a_network_without_activations_is_what_their_moves_make_of_it(block, randomised):
+    net = randomised(small(block)).float()
+    acts = [act for inside in groups(net, "test").values() for act in inside]
+    x = torch.randn(4, *SHAPE)
+    for count in range(len(acts) + 1):
+        moves, made = removal.resolved(net, acts[:count]), removal.without(net, acts[:count])
+        moved = performed(net, moves)
+        assert [(name, type(m)) for name, m in made.named_modules()] == [(name, type(m)) for name, m in moved.named_modules()]
+        assert torch.equal(made(x), moved(x))
+        assert all(any(word in move for move in moves) for word in ["linearise"][:count] + ["settle"][: len(acts) - count])
+
+
 def test_a_large_cost_weight_removes_what_saves_most(trained, data):
     savings = list(depthshrinker._savings(trained, groups(trained, "test"), "macs", data))
     best = max(zip(savings, BLOCKS, strict=True))[1]

@@ -5,7 +5,6 @@ What the searches for them share: DepthShrinker's masks, depth compression's cut
 
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import reduce
 
 from torch import nn
 
@@ -20,7 +19,7 @@ from reducenet.moves.surgery import copied
 from reducenet.nets.activation import LambdaReLU
 from reducenet.nets.blocks import is_block
 from reducenet.nets.widened import Widened
-from reducenet.words import MoveError, perform
+from reducenet.words import MoveError
 
 
 def groups(net: nn.Module, move: str) -> dict[str, list[str]]:
@@ -51,20 +50,26 @@ def resolved(
 
     With `gradual` the removed ones are left for a slide; blocks in `final` get a ReLU at their end.
     """
-    others = [name for name, m in net.named_modules() if isinstance(m, LambdaReLU) and name not in removed and (at is None or name in at)]
+    others = _others(net, removed, at)
     moves = [{"settle": {"at": others}}] if others else []
     moves += [{"linearise": {"at": list(removed)}}] if removed and not gradual else []
     moves += [{"add_relu": {"at": list(final)}}] if final else []
-    linear = linearise(settle(net, others), removed)
     with suppress(MoveError):  # all that is linear merges as it is
-        pad_first(linear)
+        pad_first(linearise(settle(net, others), removed))
         moves.append({"pad_first": {}})
     return moves
 
 
+def _others(net: nn.Module, removed: list[str], at: Iterable[str] | None = None) -> list[str]:
+    return [name for name, m in net.named_modules() if isinstance(m, LambdaReLU) and name not in removed and (at is None or name in at)]
+
+
 def without(net: nn.Module, acts: list[str]) -> nn.Module:
-    """The network after the moves that remove these LambdaReLUs."""
-    return reduce(perform, resolved(net, acts), net)
+    """The network after the moves that remove these LambdaReLUs: what `resolved` says, performed."""
+    linear = linearise(settle(net, _others(net, acts)), acts)
+    with suppress(MoveError):
+        return pad_first(linear)
+    return linear
 
 
 def deployed(module: nn.Module) -> nn.Module:

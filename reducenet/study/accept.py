@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from reducenet.data.sources import DataError
 from reducenet.store import Store, whole
 from reducenet.study import key as keys
 from reducenet.study.aside import answers
@@ -151,7 +152,7 @@ def _replayed(runs: list[dict], datasets: list[str] = ()) -> Iterator[dict]:
 
 def _studies(folder: Path) -> Iterator[Plan]:
     for file in sorted(folder.glob("*.toml")):
-        with contextlib.suppress(Untuned):  # it has no runs before its learning rates are chosen
+        with contextlib.suppress(Untuned, DataError):  # no runs before its learning rates are chosen, none without its images
             if file.stem != "words":
                 yield plan(file, "cpu")
 

@@ -3,8 +3,9 @@
 A mask is a number: bit i says whether block i keeps its ReLU.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from torch import nn
 
@@ -45,8 +46,12 @@ class Bench:
     def sample(self) -> Data:
         return self.data.subset(BATCH)
 
-    def masked(self, mask: int) -> nn.Module:
-        """The network with the ReLUs of this mask, the others gone; no weight moved."""
+    @cached_property
+    def masked(self) -> Callable[[int], nn.Module]:
+        """`masked(mask)`: the network with the ReLUs of this mask, the others gone; no weight moved. Made once, so not to be changed."""
+        return cache(self._masked)
+
+    def _masked(self, mask: int) -> nn.Module:
         gone = [act for i, acts in enumerate(self.acts.values()) if not mask >> i & 1 for act in acts]
         return without(self.net, gone).eval()
 
