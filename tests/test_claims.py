@@ -201,7 +201,9 @@ def test_registering_takes_what_is_new_and_changes_nothing_else(tmp_path):
 
 
 def test_seeds_seen_are_those_that_were_published_by_then(records, claims):
-    assert registered.seen(claims["H5"], records) == records.report("quick").contrast("drop-fc", "plain-long").n
+    looks = [records.report(name).contrast("frozen", "plain-long").n for name in ("classifier", "classifier-second")]
+    assert registered.seen(claims["H5"], records) == sum(looks) == 16
+    assert registered.seen(claims["H5"].model_copy(update={"second": ""}), records) == looks[0] == 8
     assert registered.seen(claims["H5"].model_copy(update={"study": "cifar10", "second": ""}), records) == 0  # nothing is published of it
     json.dumps(registered.fixed(claims["H20"]))
 

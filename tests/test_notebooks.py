@@ -1,4 +1,4 @@
-"""Notebooks are what their sources say, and run: by papermill, as a user would."""
+"""Notebooks are what their sources say, and run: by papermill, as a user would. tests/test_site_browser.py runs them with other values."""
 
 import json
 import re
@@ -16,17 +16,8 @@ import build
 
 PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCALER = ROOT / "notebooks" / "03_scaler_branch.ipynb"
-# Other values than the defaults, of every parameter that a page may have.
-SMOKE = {"profile": "smoke", "dataset": "synthetic", "seed": 3, "expansion": 2, "scaler": 0.5, "width": 4, "epochs": 2, "lam": 0.25,
-         "rank": 1, "temperature": 2.0, "keep": 2, "retrain": True}  # fmt: skip
 TAGS = ("parameters", "opening", "panel", "predict", "derive", "exercise", "check", "own", "closing")
 pages = pytest.mark.parametrize("notebook", PAGES, ids=lambda path: path.stem)
-
-
-def parameters(notebook):
-    """The names in the parameters cell of a page."""
-    (cell,) = [cell for cell in nbformat.read(notebook, 4).cells if "parameters" in cell.metadata.get("tags", [])]
-    return re.findall(r"^(\w+): ", cell.source, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("source", "notebook"), build.pairs().items(), ids=lambda path: path.name)
@@ -94,27 +85,6 @@ def test_no_result_is_typed(notebook):
         if cell.cell_type == "markdown":
             prose = re.sub(r"\$[^$]*\$|`[^`]*`|```.*?```|arXiv:\S+|\d+×\d+|<[^>]+>|9[05] % interval", "", cell.source, flags=re.DOTALL)
             assert not re.search(r"\d+\.\d+ ?%|\d ?%", prose), f"a typed result in: {cell.source[:80]}"
-
-
-@pytest.mark.engine
-@pages
-def test_pages_run_with_their_parameters(notebook, tmp_path):
-    given = {name: value for name, value in SMOKE.items() if name in parameters(notebook)}
-    out = tmp_path / "out.ipynb"
-    papermill.execute_notebook(notebook, out, given, progress_bar=False, cwd=tmp_path)
-    cells = nbformat.read(out, 4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr" and "it/s" not in o.text] == []
-    for cell in cells:
-        tags = cell.metadata.get("tags", [])
-        if "check" in tags:
-            assert "☐ not tried yet" in cell.outputs[-1].data["text/plain"]
-        if "panel" in tags:
-            assert {"image/png", "text/html", "text/plain"} <= set(cell.outputs[-1].data)
-    html = "".join(output.data.get("text/html", "") for output in outputs if "data" in output)
-    assert "<svg" not in re.sub(r'srcdoc="[^"]*"', "", html)  # stripped where nobody trusts the page
-    assert re.findall(r"<img (?![^>]*alt=\"[^\"]{10})[^>]{0,80}", re.sub(r'srcdoc="[^"]*"', "", html)) == []
-    assert not [o for o in outputs if "image/png" in o.get("data", {}) and "text/html" not in o.data]  # a bare figure has no words
 
 
 @pytest.mark.engine

@@ -205,8 +205,8 @@ def test_a_report_is_stale_when_the_study_or_the_code_says_something_else(change
         monkeypatch.setitem(study.arms, "plain", study.arms["plain"].model_copy(update={"label": "another"}))
     else:
         file, old, new = {
-            "report": ("prose.py", "MANY = 12", "MANY = 13"), "template": ("report.md.j2", "Every seed", "All seeds"),
-            "comment": ("prose.py", "MANY = 12", "MANY = 12  # names"),
+            "report": ("prose.py", "FEW = 3", "FEW = 4"), "template": ("report.md.j2", "Every seed", "All seeds"),
+            "comment": ("prose.py", "FEW = 3", "FEW = 3  # names"),
         }[changed]  # fmt: skip
         (report / file).write_text((report / file).read_text().replace(old, new))
     assert (publish.freshness(project.plan, tables) == key) == (changed == "comment")

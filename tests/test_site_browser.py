@@ -1,5 +1,6 @@
 """The site as it lies in its folder: links, words, alive without a network, on a phone and a desk, light and dark, for those who listen."""
 
+import ast
 import re
 from html.parser import HTMLParser
 from itertools import product
@@ -11,6 +12,7 @@ from hands import idle_hands
 from studies import ROOT
 from test_browser import ARGUMENTS, CHROMIUM
 
+from reducenet.course.site import executed
 from reducenet.course.site.build import build
 from reducenet.words import KINDS, words
 
@@ -22,9 +24,22 @@ QUICK = [("desk", "light"), ("phone", "dark")]  # each size and each scheme once
 VIEWS = [pytest.param(*look, marks=[] if look in QUICK else pytest.mark.slow, id="-".join(look)) for look in LOOKS]
 
 
+PAGES = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# Other values than the defaults, of every parameter that a page may have, on few images.
+OTHERS = {"profile": "smoke", "dataset": "synthetic", "seed": 3, "expansion": 2, "scaler": 0.5, "width": 4, "epochs": 2, "lam": 0.25,
+          "rank": 1, "temperature": 2.0, "keep": 2, "retrain": True}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executed, "SMOKE", OTHERS)
+        yield
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The whole site in its smoke profile: pages that ran before as they are now, and panels, come from the cache."""
+def site(tmp_path_factory, others):
+    """The whole site, its pages with `OTHERS`: those that ran before as they are now, and panels, come from the cache."""
     said = []
     out = build(tmp_path_factory.mktemp("site") / "site", smoke=True, say=said.append)
     assert said[-1].startswith(f"{out / 'index.html'} · ")
@@ -84,6 +99,32 @@ def read(site):
     return {file: Html(file.read_text(encoding="utf-8")) for file in site.rglob("*.html")}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_run_with_other_parameters(site, page):
+    names = [name for cell in nbformat.read(page, 4).cells if "parameters" in cell.metadata.get("tags", [])
+             for name in re.findall(r"^(\w+): ", cell.source, re.MULTILINE)]  # fmt: skip
+    cells = executed.executed([page], ROOT / "build" / "pages", smoke=True, say=lambda line: None)[page].cells
+    (given,) = [cell.source for cell in cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert {name: value for name, value in OTHERS.items() if name in names} == literals(given)
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr" and "it/s" not in o.text] == []
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        if "check" in tags:
+            assert "☐ not tried yet" in cell.outputs[-1].data["text/plain"]
+        if "panel" in tags:
+            assert {"image/png", "text/html", "text/plain"} <= set(cell.outputs[-1].data)
+    html = "".join(output.data.get("text/html", "") for output in outputs if "data" in output)
+    assert "<svg" not in re.sub(r'srcdoc="[^"]*"', "", html)  # stripped where nobody trusts the page
+    assert re.findall(r"<img (?![^>]*alt=\"[^\"]{10})[^>]{0,80}", re.sub(r'srcdoc="[^"]*"', "", html)) == []
+    assert not [o for o in outputs if "image/png" in o.get("data", {}) and "text/html" not in o.data]  # a bare figure has no words
+
+
+def literals(source: str) -> dict:
+    """What a cell of assignments assigns."""
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(source).body}
+
+
 def test_every_link_leads_somewhere_inside(site, read):
     for file, html in read.items():
         for link in html.refers:
@@ -99,7 +140,7 @@ def test_every_link_leads_somewhere_inside(site, read):
 
 def test_all_is_there_and_it_is_light(site, read):
     index = (site / "index.html").read_text()
-    for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+    for notebook in PAGES:
         title = re.search(r"^# (.+)$", nbformat.read(notebook, 4).cells[0].source, re.MULTILINE)[1]
         assert f">{title}</b>" in index
         assert f'href="{notebook.stem}.html"' in index
@@ -149,6 +190,11 @@ def test_nothing_sticks_out_and_nothing_serious_is_in_the_way(look, site, size, 
         view.wait_for_function("() => [...document.querySelectorAll('iframe.panel')].every((frame) => frame.style.height !== '1200px')")
         wide = view.evaluate("document.documentElement.scrollWidth")
         wrong += [f"{file.name} is {wide} px wide"] if wide > SIZES[size][0] else []
+        if size == "phone":  # and a narrow one, or a page at 400 %
+            view.set_viewport_size({"width": 320, "height": 640})
+            wide = view.evaluate("document.documentElement.scrollWidth")
+            wrong += [f"{file.name} is {wide} px wide on 320"] if wide > 320 else []
+            view.set_viewport_size(dict(zip(("width", "height"), SIZES[size], strict=True)))
         view.evaluate(AXE_SCRIPT)
         found = view.evaluate("axe.run(document, { resultTypes: ['violations'], iframes: false, preload: false })")["violations"]
         wrong += [
@@ -163,7 +209,7 @@ def test_nothing_sticks_out_and_nothing_serious_is_in_the_way(look, site, size, 
 def test_every_control_of_every_panel_moves_something(look, site, size, by):
     view, wrong = look(size), []
     for file in pages(site, "panel"):
-        if file.stem[0].isdigit():  # a page's own, on the few networks of the smoke profile
+        if file.stem[0].isdigit():  # a page's own, on few networks
             continue
         view.goto(file.as_uri())
         wrong += [f"{file.stem}: {line}" for line in idle_hands(view, view, by)]

@@ -18,6 +18,7 @@ from reducenet.study.plan import plan
 from reducenet.study.read import StudyError, Untuned, read
 from reducenet.study.report import tuned
 from reducenet.study.report.prose import Report
+from reducenet.study.report.publish import chosen
 from reducenet.study.report.tables import read_rows
 from reducenet.study.run import drive
 from reducenet.study.tuning import choose
@@ -324,7 +325,9 @@ def test_a_study_that_extends_a_tuned_one_has_its_choices_as_long_as_they_are_fo
     tried(make(tmp_path, TUNED))
     again = make(tmp_path, 'extends = "tiny"\ntitle = "again"\nfirst_seed = 2000\n', "again")
     assert read(again).choices == read(tmp_path / "ablations" / "tiny.toml").choices
-    plan(again, device="cpu")
+    assert chosen(plan(again, device="cpu")) == {"tuned.json": tuned_file(tmp_path / "ablations" / "tiny.toml").read_bytes()}
+    some = make(tmp_path, 'extends = "tiny"\nonly = ["plain", "teacher"]\ntitle = "some"\nfirst_seed = 2000\n', "some")
+    assert list(json.loads(chosen(plan(some, device="cpu"))["tuned.json"])["arms"]) == ["teacher", "plain"]
     wider = make(tmp_path, 'extends = "tiny"\ntitle = "wider"\nfirst_seed = 2000\nbuild = { width = 6 }\n', "wider")
     with pytest.raises(Untuned):
         plan(wider, device="cpu")

@@ -13,6 +13,7 @@ from reducenet.study.claims.records import Records
 from reducenet.study.claims.register import Claim, Exact, Register, read_register
 from reducenet.study.claims.verdict import KINDS, Verdict, decided, judge, judged, verdicts
 from reducenet.study.report.images import two_way
+from reducenet.study.report.prose import by_itself
 from reducenet.study.report.statistics import CLAIM, LEVEL, Contrast, Reading, detectable, family
 
 ALL = {"metric": "test accuracy", "margin": 0.5, "family": "all", "rule": "as expected"}
@@ -147,6 +148,22 @@ def test_a_replication_is_told_whichever_way_it_goes(tiny, monkeypatch):
     assert found.replicated == "1 of 2 replications agree"
     assert one(tiny, claim_of()).replicated == "not replicated yet"
     assert Verdict(claim_of(), "undecided", "").replicated == ""
+
+
+@pytest.mark.parametrize(
+    ("reading", "mean", "low", "high", "why"),
+    [
+        ("undecided", 1.0, 0.1, 1.9, ": higher by itself, not among 3 comparisons; "),
+        ("undecided", -1.0, -1.9, -0.1, ": lower by itself, not among 3 comparisons; "),
+        ("undecided", 1.0, -0.1, 2.1, "; "),
+        ("undecided", -1.0, -2.1, 0.1, "; "),
+    ],
+)
+def test_an_interval_without_zero_that_decides_nothing_says_why(tiny, reading, mean, low, high, why):
+    found = replace(contrast(reading, arm="lora"), against="plain", mean=mean, low=low, high=high)
+    said = say.answer(tiny, Verdict(claim_of(), "undecided", "undecided", (found,)))
+    assert f", n = 8{why}0.7 points would have been found with 80 % power." in said
+    assert by_itself(replace(found, reading=Reading.EQUIVALENT)) == by_itself(replace(found, reading=Reading.NO_RESULT)) == ""
 
 
 def test_an_exact_claim_is_asserted_by_every_row(tiny):

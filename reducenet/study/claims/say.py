@@ -6,7 +6,7 @@ from pathlib import Path
 from reducenet.study.claims import rates
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import KINDS, Replication, Verdict
-from reducenet.study.report.prose import bare, interval, joined, signed
+from reducenet.study.report.prose import bare, by_itself, interval, joined, signed
 from reducenet.study.report.statistics import LEVEL, RESULT, Contrast, Reading, detectable
 from reducenet.study.report.text import code, inline
 
@@ -33,7 +33,7 @@ def answer(records: Records, found: Verdict) -> str:
     if found.kind == "not decided yet":
         return f"{inline(found.text).capitalize()}. So far {arm} minus {against}: {held if c.n >= RESULT else 'no result'}."
     if found.kind == "undecided":
-        return f"Undecided: {arm} minus {against} is {held}; {c.detectable:.1f} points would have been found with 80 % power."
+        return f"Undecided: {arm} minus {against} is {held}{by_itself(c)}; {c.detectable:.1f} points would have been found with 80 % power."
     where = SIDES.get(c.reading, f"equivalent within ±{found.claim.margin:g} points to")
     head = "No such difference" if found.kind == "equivalent" else found.kind.capitalize()
     return f"{head}: {arm} is {where} {against}: {held}, {p_of(c)}."

@@ -7,7 +7,7 @@
 "Yes" and "No" are said only of such a pair, and only where the title asks for one of them.
 """
 
-from reducenet.study.report.prose import FEW, Report, interval, joined, signed
+from reducenet.study.report.prose import FEW, Report, by_itself, interval, joined, signed
 from reducenet.study.report.statistics import DECIDED, RESULT, Contrast, Reading
 
 AUXILIARIES = {"is", "are", "was", "were", "do", "does", "did", "can", "could", "has", "have", "will", "would", "should", "must"}
@@ -58,16 +58,9 @@ def _pair(report: Report, asked: Contrast) -> str:
     if asked.reading == Reading.NO_RESULT:
         return f"No result: {arm} and {against} share {asked.n} finished seeds, and a number needs {RESULT}."
     if asked.reading == Reading.UNDECIDED:
-        return f"Not decided: {arm} against {against}, {interval(asked)} points of {report.measure}{_by_itself(asked)}."
+        return f"Not decided: {arm} against {against}, {interval(asked)} points of {report.measure}{by_itself(asked)}."
     verdict = f"{'Yes' if asked.reading == Reading.HIGHER else 'No'}: " if _asks_yes_or_no(report) else ""
     return f"{verdict}{arm} is {_place(report, asked, f' points of {report.measure}')}{_and_the_baseline(report, asked)}."
-
-
-def _by_itself(asked: Contrast) -> str:
-    """What an interval without zero is asked for: why that decides nothing."""
-    if asked.low <= 0 <= asked.high:
-        return ""
-    return f": {Reading.HIGHER if asked.mean > 0 else Reading.LOWER} by itself, not among {asked.family} comparisons"
 
 
 def _and_the_baseline(report: Report, asked: Contrast) -> str:

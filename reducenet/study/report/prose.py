@@ -230,6 +230,13 @@ def interval(contrast: Contrast) -> str:
     return f"{signed(contrast.mean)}{bounds}"
 
 
+def by_itself(contrast: Contrast) -> str:
+    """Of an interval without zero that decides nothing: why."""
+    if contrast.reading != Reading.UNDECIDED or contrast.low <= 0 <= contrast.high:
+        return ""
+    return f": {Reading.HIGHER if contrast.mean > 0 else Reading.LOWER} by itself, not among {contrast.family} comparisons"
+
+
 def signed(value: float, digits: int = 2) -> str:
     """With a plus, or with a minus that is as wide as one."""
     return f"{value:+.{digits}f}".replace("-", "−")

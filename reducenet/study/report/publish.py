@@ -31,7 +31,7 @@ from reducenet.study.report.page import render
 from reducenet.study.report.prose import Report
 from reducenet.study.report.rows import answers, collect
 from reducenet.study.report.tables import IMAGES, RESULTS, TIMINGS, filled, read_rows, to_csv
-from reducenet.study.tuning.choices import file_of
+from reducenet.study.tuning.choices import as_text
 from reducenet.words.meaning import meaning
 
 PACKAGE = Path(__file__).parents[2]
@@ -98,8 +98,8 @@ def of_ones_own(plan: Plan, store: Store) -> dict[str, bytes]:
 
 
 def chosen(plan: Plan) -> dict[str, bytes]:
-    """What was tried to choose learning rates, as it lies beside the study; nothing where it says them."""
-    return {TUNED: file_of(plan.path).read_bytes()} if plan.study.tune else {}
+    """What was tried to choose the learning rates of the study's arms, there or in one that it extends; nothing where it says them."""
+    return {TUNED: as_text(plan.study.choices).encode()} if plan.study.tune else {}
 
 
 def saved(array: np.ndarray) -> bytes:

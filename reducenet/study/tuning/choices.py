@@ -153,9 +153,13 @@ def read_choices(study: Path) -> dict[str, Choice]:
         raise ValueError(f"{file}: damaged, no readable choices; {cure}") from None
 
 
+def as_text(choices: dict[str, Choice]) -> str:
+    """What a file of choices says: the same choices give the same bytes."""
+    return json.dumps({"arms": {arm: choice.model_dump() for arm, choice in choices.items()}}, indent=1) + "\n"
+
+
 def write_choices(study: Path, choices: dict[str, Choice]) -> Path:
-    """The same choices give the same bytes."""
     file = file_of(study)
     with whole(file) as partial:
-        partial.write_text(json.dumps({"arms": {arm: choice.model_dump() for arm, choice in choices.items()}}, indent=1) + "\n", "utf-8")
+        partial.write_text(as_text(choices), "utf-8")
     return file
