@@ -13,7 +13,7 @@ from reducenet.study.claims.records import Records
 from reducenet.study.claims.register import Claim, Exact, Register, read_register
 from reducenet.study.claims.verdict import KINDS, Verdict, decided, judge, judged, verdicts
 from reducenet.study.report.images import two_way
-from reducenet.study.report.prose import by_itself
+from reducenet.study.report.prose import Report, by_itself
 from reducenet.study.report.statistics import CLAIM, LEVEL, Contrast, Reading, detectable, family
 
 ALL = {"metric": "test accuracy", "margin": 0.5, "family": "all", "rule": "as expected"}
@@ -164,6 +164,20 @@ def test_an_interval_without_zero_that_decides_nothing_says_why(tiny, reading, m
     said = say.answer(tiny, Verdict(claim_of(), "undecided", "undecided", (found,)))
     assert f", n = 8{why}0.7 points would have been found with 80 % power." in said
     assert by_itself(replace(found, reading=Reading.EQUIVALENT)) == by_itself(replace(found, reading=Reading.NO_RESULT)) == ""
+
+
+def test_seeds_that_were_lost_are_counted_for_every_arm_of_a_claim(tiny, monkeypatch):
+    report = tiny.report("tiny")
+    rows, seeds = report.rows.copy(), report.rows.seed.nunique()
+    rows.loc[(rows.arm == "lora") & (rows.seed < 3), "status"] = "diverged"
+    rows.loc[(rows.arm == "long") & (rows.seed == 1), "status"] = "failed"
+    rows.loc[(rows.arm == "drop") & (rows.seed == 1), "status"] = "diverged"  # the claim does not speak of it
+    found = Verdict(claim_of(controls=["long"]), "supported", "supported")
+    assert say.lost_seeds(tiny, found) == []
+    monkeypatch.setattr(tiny, "of", lambda claim: Report(report.study, rows))
+    lost = [f"lora: 3 of {seeds} diverged", f"long: 1 of {seeds} failed"]
+    assert say.lost_seeds(tiny, found) == lost
+    assert [line for line in say.threats(tiny, found) if line.startswith(f"Lost seeds: {' and '.join(lost)}. ")]
 
 
 def test_an_exact_claim_is_asserted_by_every_row(tiny):

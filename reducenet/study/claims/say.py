@@ -110,6 +110,8 @@ def threats(records: Records, found: Verdict) -> list[str]:
         lines.append(more_seeds(records, found))
     if claim.second:
         lines.append(again_at(records, found))
+    if lost := lost_seeds(records, found):
+        lines.append(f"Lost seeds: {joined(lost)}. They are in no mean, and what is left of such an arm is no fair sample of it.")
     if found.regime:
         lines.append(f"One regime: {inline(found.regime)}. What holds in it need not hold in another.")
     if found.kind in ("supported", "refuted", "equivalent") and not claim.exact and not found.replicated.startswith(("1", "2", "3")):
@@ -147,6 +149,16 @@ def more_seeds(records: Records, found: Verdict) -> str:
     whole = hours * n / report.rows.seed.nunique()
     return (f"Why not more seeds: to find {found.claim.margin:g} points with 80 % power would take {n} of them at the spread that was "
             f"measured, {whole:.1f} core hours for all arms of the study; {hours:.1f} were spent.")  # fmt: skip
+
+
+def lost_seeds(records: Records, found: Verdict) -> list[str]:
+    """`side branch, rank 2: 8 of 16 diverged`, of every arm of the contrasts and controls that lost some."""
+    report = records.of(found.claim)
+    if report is None:
+        return []
+    states = {arm: report.rows[report.rows.arm == arm].status for arm in found.claim.arms}
+    lost = [(arm, state, int((states[arm] == state).sum())) for arm in states for state in ("diverged", "failed")]
+    return [f"{inline(report.study.label(arm))}: {count} of {len(states[arm])} {state}" for arm, state, count in lost if count]
 
 
 def again_at(records: Records, found: Verdict) -> str:
