@@ -168,8 +168,8 @@ def read(path: str | Path, build: dict | None = None, **instead) -> Study:
         given, files = _said(path)
         study = Study.model_validate(given | ({"build": given.get("build", {}) | build} if build else {}) | instead)
     except FileNotFoundError:
-        there = ", ".join(sorted(str(p) for p in Path("ablations").glob("*.toml"))) or "none in ablations/"
-        raise StudyError(f"{path}: no such study file; there are: {there}") from None
+        there = sorted(file.stem for file in Path("ablations").glob("*.toml"))
+        raise StudyError(f"{path}: no such study file; {unknown('study', path.stem, there)}") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as TOML: {error}") from None
     except ValidationError as error:
