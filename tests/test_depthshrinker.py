@@ -150,7 +150,7 @@ def test_a_network_without_activations_is_what_their_moves_make_of_it(block, ran
         moved = performed(net, moves)
         assert [(name, type(m)) for name, m in made.named_modules()] == [(name, type(m)) for name, m in moved.named_modules()]
         assert torch.equal(made(x), moved(x))
-        assert all(any(word in move for move in moves) for word in ["linearise"][:count] + ["settle"][: len(acts) - count])
+        assert {"settle": count < len(acts), "linearise": count > 0} == {word: word in moves_of(moves) for word in ("settle", "linearise")}
 
 
 def test_a_large_cost_weight_removes_what_saves_most(trained, data):

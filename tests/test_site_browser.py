@@ -38,7 +38,7 @@ def others():
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, others):
+def site(tmp_path_factory):
     """The whole site, its pages with `OTHERS`: those that ran before as they are now, and panels, come from the cache."""
     said = []
     out = build(tmp_path_factory.mktemp("site") / "site", smoke=True, say=said.append)

@@ -61,7 +61,8 @@ def bar(contrast: Contrast, margin: float) -> Drawn:
     band = f'<rect x="{place(-margin)}" width="{round(2 * margin * unit, 1)}" height="{HIGH}" fill="#bbbbbb" opacity="0.35"/>'
     line = f'<path d="M{left} {y}H{right}" stroke="{BLUE}" stroke-width="3" stroke-linecap="round"/>'
     zero = f'<path d="M{middle} 0V{HIGH}" stroke="#4d4d4d"/>'
-    text = f'<svg role="img" aria-label="{alt}" xmlns="http://www.w3.org/2000/svg" {size}>{band}{zero}{line}{dot}</svg>'
+    exact = f'data-points="{contrast.mean:.6g}"'  # what the overview sorts by: what is shown has two digits
+    text = f'<svg role="img" {exact} aria-label="{alt}" xmlns="http://www.w3.org/2000/svg" {size}>{band}{zero}{line}{dot}</svg>'
     return Drawn(dusk(text), alt, "")
 
 

@@ -10,8 +10,8 @@ const number = (text) => parseFloat(text.replace("−", "-").replace("H", ""));
     const up = head.getAttribute("aria-sort") !== "ascending";
     [...table.tHead.rows[0].cells].forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const points = column === 3 ? 4 : column;
-    const key = (row) => row.cells[points].textContent.trim();
+    const points = (row) => row.cells[3].querySelector("svg")?.dataset.points ?? row.cells[4].textContent.trim();
+    const key = (row) => (column === 3 || column === 4 ? points(row) : row.cells[column].textContent.trim());
     const order = (a, b) => Number.isNaN(number(key(a))) || Number.isNaN(number(key(b)))
       ? (key(a) === "") - (key(b) === "") || key(a).localeCompare(key(b)) : number(key(a)) - number(key(b));
     body.append(...rows.toSorted((a, b) => (up ? 1 : -1) * order(a, b)));
