@@ -33,5 +33,6 @@ FIGURES = {
         Figure(gpu.cifar),
         Figure(gpu.gpu_training, "gpu"),
         Figure(gpu.gpu_groups, "gpu"),
+        Figure(gpu.gpu_compiled, "gpu"),
     )
 }

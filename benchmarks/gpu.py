@@ -3,13 +3,18 @@
 The images are noise of that shape; a step takes as long on them. Every function takes a device, and tests call them with "cpu".
 """
 
+import os
+import shutil
+import time
+
 import torch
 
 from benchmarks.crew import Crew
-from benchmarks.harness import Row, Size, Turn, interleave, row
+from benchmarks.harness import CannotRun, Row, Size, Turn, interleave, row
 from benchmarks.usual import epoch, loader, shape
 from reducenet import build, fit, fit_replicates
 from reducenet.data.tensors import Data, Split
+from reducenet.learn.train import named_loss
 from reducenet.nets.seeding import generator
 from reducenet.study.run.drive import usable_cores
 
@@ -29,10 +34,10 @@ def cifar_shaped(images: int) -> Data:
     return Data("cifar10-shaped", tuple("0123456789"), Split(pixels, labels), few, few, half, half / 2, pad=4)
 
 
-def fitted(made: dict, data: Data, device: str) -> Turn:
+def fitted(made: dict, data: Data, device: str, loss="ce") -> Turn:
     """A turn: images a second of `fit`."""
     net = build(**made, **shape(data))
-    return lambda: len(data.train.labels) / fit(net, data, epochs=1, device=device, progress=False).rows[0]["seconds"]
+    return lambda: len(data.train.labels) / fit(net, data, epochs=1, device=device, progress=False, loss=loss).rows[0]["seconds"]
 
 
 def grouped(made: dict, data: Data, count: int, device: str) -> Turn:
@@ -88,6 +93,30 @@ def gpu_groups(size: Size, device: str = "cuda") -> list[Row]:
                         ours_is=f"fit_replicates, teacher + student, {EPOCHS} epochs each, float32",
                         reference_is="fit, one after the other",
                         agrees="to rounding where fit is float32 too: tests/test_replicates.py"))  # fmt: skip
+    return rows
+
+
+def compiled():
+    """Cross-entropy whose passes, forward and backward, are compiled; on CUDA they are recorded as graphs and launched at once."""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        raise CannotRun("compiling a step needs a C++ compiler")
+    return torch.compile(named_loss("ce"), mode="reduce-overhead")
+
+
+def gpu_compiled(size: Size, device: str = "cuda") -> list[Row]:
+    data, rows = cifar_shaped(size.images), []
+    for name, made in NETS.items():
+        turn = fitted(made, data, device, compiled())
+        start = time.perf_counter()
+        turn()
+        whole = time.perf_counter() - start
+        rates = interleave({"compiled": turn, "eager": fitted(made, data, device)}, size.rounds)
+        rows.append(row(f"ReduceNet-20 {name}, the step compiled", "images/s", rates["compiled"], rates["eager"],
+                        ours_is="fit with a loss that torch.compile has compiled, CUDA graphs", reference_is="fit",
+                        agrees="to rounding: tests/test_train.py"))  # fmt: skip
+        eager = [IMAGES / rate for rate in rates["eager"]]  # seconds an epoch
+        rows.append(row(f"ReduceNet-20 {name}, to compile the step", "s", [whole] * size.rounds, eager,
+                        ours_is="the first training, an epoch, compiling included", reference_is=f"fit, {IMAGES:,} images"))  # fmt: skip
     return rows
 
 

@@ -1,4 +1,6 @@
 import math
+import os
+import shutil
 
 import pytest
 import torch
@@ -224,3 +226,17 @@ def test_looking_at_the_last_batch_draws_nothing():
     check_fits(net, data, 128)
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(3)))
     assert torch.equal(*ends)
+
+
+@pytest.mark.slow  # compiling takes tens of seconds
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="compiling needs a C++ compiler")
+@pytest.mark.parametrize("how", [{}, {"slide": "linear"}])
+def test_a_compiled_step_takes_the_same_steps(data, how):
+    few = data.subset(64)
+    start = vanillanet(width=4, num_classes=4) if how else small("scaler")
+    told = dict(epochs=2, batch=32, **how, **QUIET)
+    eager, compiled = fit(start, few, **told), fit(start, few, loss=torch.compile(cross_entropy), **told)
+    for row, other in zip(eager.rows, compiled.rows, strict=True):
+        assert other["train_loss"] == pytest.approx(row["train_loss"], abs=1e-4)
+    for name, tensor in eager.net.state_dict().items():
+        torch.testing.assert_close(compiled.net.state_dict()[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
