@@ -12,8 +12,8 @@ from reducenet.study.claims import say
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.register import Claim, Exact, Register, read_register
 from reducenet.study.claims.verdict import KINDS, Verdict, decided, judge, judged, verdicts
-from reducenet.study.report.images import two_way
-from reducenet.study.report.prose import Report, by_itself
+from reducenet.study.report.images import OnImages, two_way
+from reducenet.study.report.prose import Report, by_itself, equals, signed
 from reducenet.study.report.statistics import CLAIM, LEVEL, Contrast, Reading, detectable, family
 
 ALL = {"metric": "test accuracy", "margin": 0.5, "family": "all", "rule": "as expected"}
@@ -178,6 +178,36 @@ def test_seeds_that_were_lost_are_counted_for_every_arm_of_a_claim(tiny, monkeyp
     lost = [f"lora: 3 of {seeds} diverged", f"long: 1 of {seeds} failed"]
     assert say.lost_seeds(tiny, found) == lost
     assert [line for line in say.threats(tiny, found) if line.startswith(f"Lost seeds: {' and '.join(lost)}. ")]
+
+
+def test_seeds_that_collapsed_are_counted_and_the_middle_is_told_without_them(tiny, monkeypatch):
+    report = tiny.report("tiny")
+    rows = report.rows.copy()
+    found = one(tiny, claim_of(controls=["long"]))
+    assert say.collapsed_seeds(tiny, found) == []
+    assert "Collapsed" not in " ".join(say.threats(tiny, found))
+    lora, plain = (report.values[arm].to_numpy() for arm in ("lora", "plain"))
+    gaps = lora - plain
+    gaps[[0, 2]] = 10 - plain[[0, 2]]
+    rows.loc[(rows.arm == "lora") & rows.seed.isin([0, 2]), "test_accuracy"] = 0.10
+    rows.loc[(rows.arm == "long") & (rows.seed == 1), "test_accuracy"] = 0.51 * report.values["long"].median() / 100  # low, not lost
+    rows.loc[(rows.arm == "drop") & (rows.seed == 1), "test_accuracy"] = 0.10  # the claim does not speak of it
+    monkeypatch.setattr(tiny, "of", lambda claim: Report(report.study, rows))
+    assert say.collapsed_seeds(tiny, found) == [f"lora: 2 of {len(gaps)}"]
+    middle = sorted(gaps)[(len(gaps) - 1) // 2 : len(gaps) // 2 + 1]
+    middle = sum(middle) / len(middle)
+    agree = sum(gap * middle > 0 for gap in gaps)
+    said = next(line for line in say.threats(tiny, found) if line.startswith("Collapsed seeds"))
+    assert f"lora: 2 of {len(gaps)}. They are in every mean; the median difference" in said
+    assert f"is {signed(middle)} points, and {agree} of {len(gaps)} seeds are {'above' if middle > 0 else 'below'} 0." in said
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.00003, "p < 0.001"), (0.001, "p = 0.001"), (0.0429, "p = 0.043"), (1.0, "p = 1.000")])
+def test_a_p_below_what_is_printed_is_said_to_be_below(tiny, p, said):
+    assert equals(p) == said
+    images = OnImages(n=8, better=1, worse=2, low=0.1, high=1.0)
+    found = Verdict(claim_of(), "undecided", "undecided", (replace(contrast("undecided"), p_flip=p),), images=images)
+    assert say.other_images(found).endswith(f"alone: {said}.")
 
 
 def test_an_exact_claim_is_asserted_by_every_row(tiny):

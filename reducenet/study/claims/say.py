@@ -3,11 +3,13 @@
 from bisect import bisect_left
 from pathlib import Path
 
+import numpy as np
+
 from reducenet.study.claims import rates
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import KINDS, Replication, Verdict
-from reducenet.study.report.prose import bare, by_itself, interval, joined, signed
-from reducenet.study.report.statistics import LEVEL, RESULT, Contrast, Reading, detectable
+from reducenet.study.report.prose import bare, by_itself, equals, interval, joined, signed
+from reducenet.study.report.statistics import LEVEL, RESULT, Contrast, Reading, detectable, paired
 from reducenet.study.report.text import code, inline
 
 SIDES = {Reading.HIGHER: "above", Reading.LOWER: "below"}
@@ -41,9 +43,7 @@ def answer(records: Records, found: Verdict) -> str:
 
 def p_of(c: Contrast) -> str:
     """The p that the reading rests on, adjusted by Holm over the register."""
-    p = c.p_equivalent if c.reading == Reading.EQUIVALENT else c.p
-    said = bare(p)
-    return f"p {said}" if said.startswith("<") else f"p = {said}"
+    return equals(c.p_equivalent if c.reading == Reading.EQUIVALENT else c.p)
 
 
 def other_images(found: Verdict) -> str:
@@ -55,7 +55,7 @@ def other_images(found: Verdict) -> str:
     return (f"With the test images drawn anew as well as the seeds the interval is [{signed(on.low)}, {signed(on.high)}]"
             f"{'' if c.reading not in SIDES else ', and still has no 0 in it' if holds else ', which has 0 in it'}. On the same images "
             f"McNemar's exact test finds the first better in {on.better} and worse in {on.worse} of {on.n} seeds. The exact sign-flip test "
-            f"of this pair alone: p = {bare(c.p_flip).removeprefix('< ')}.")  # fmt: skip
+            f"of this pair alone: {equals(c.p_flip)}.")  # fmt: skip
 
 
 def contrast_row(records: Records, study: str, c: Contrast) -> dict:
@@ -112,6 +112,9 @@ def threats(records: Records, found: Verdict) -> list[str]:
         lines.append(again_at(records, found))
     if lost := lost_seeds(records, found):
         lines.append(f"Lost seeds: {joined(lost)}. They are in no mean, and what is left of such an arm is no fair sample of it.")
+    if collapsed := collapsed_seeds(records, found):
+        lines.append(f"Collapsed seeds, with less than half of their arm's median: {joined(collapsed)}. They are in every mean"
+                     f"{middle_of(records, found)}.")  # fmt: skip
     if found.regime:
         lines.append(f"One regime: {inline(found.regime)}. What holds in it need not hold in another.")
     if found.kind in ("supported", "refuted", "equivalent") and not claim.exact and not found.replicated.startswith(("1", "2", "3")):
@@ -147,8 +150,8 @@ def more_seeds(records: Records, found: Verdict) -> str:
     c, report = found.deciding, records.of(found.claim)
     hours, n = report.rows.own_seconds.sum() / 3600, seeds_for(c, found.claim.margin)
     whole = hours * n / report.rows.seed.nunique()
-    return (f"Why not more seeds: to find {found.claim.margin:g} points with 80 % power would take {n} of them at the spread that was "
-            f"measured, {whole:.1f} core hours for all arms of the study; {hours:.1f} were spent.")  # fmt: skip
+    return (f"Why not more seeds: to find {found.claim.margin:g} points with 80 % power would take {n:,} of them at the spread that was "
+            f"measured, {whole:,.1f} core hours for all arms of the study; {hours:.1f} were spent.")  # fmt: skip
 
 
 def lost_seeds(records: Records, found: Verdict) -> list[str]:
@@ -159,6 +162,28 @@ def lost_seeds(records: Records, found: Verdict) -> list[str]:
     states = {arm: report.rows[report.rows.arm == arm].status for arm in found.claim.arms}
     lost = [(arm, state, int((states[arm] == state).sum())) for arm in states for state in ("diverged", "failed")]
     return [f"{inline(report.study.label(arm))}: {count} of {len(states[arm])} {state}" for arm, state, count in lost if count]
+
+
+def collapsed_seeds(records: Records, found: Verdict) -> list[str]:
+    """`one new conv: 2 of 16`, of every arm of the contrasts and controls in which some networks learned and others did not."""
+    report = records.of(found.claim)
+    if report is None:
+        return []
+    ends = {arm: report.values[arm].dropna() for arm in found.claim.arms}
+    counts = {arm: int((values < values.median() / 2).sum()) for arm, values in ends.items()}
+    return [f"{inline(report.study.label(arm))}: {count} of {len(ends[arm])}" for arm, count in counts.items() if count]
+
+
+def middle_of(records: Records, found: Verdict) -> str:
+    """The deciding contrast without its ends: its median, and how many seeds agree with it."""
+    c = found.deciding
+    if c is None or c.n < RESULT:
+        return ""
+    d = paired(records.of(found.claim).values, c.arm, c.against)
+    middle = float(np.median(d))
+    side = "above" if middle > 0 else "below"
+    return (f"; the median difference of the deciding contrast is {signed(middle)} points, and {(d * middle > 0).sum()} of {len(d)} seeds "
+            f"are {side} 0")  # fmt: skip
 
 
 def again_at(records: Records, found: Verdict) -> str:
