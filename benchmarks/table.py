@@ -18,8 +18,9 @@ highest of them. Rows compare on one machine; elsewhere the numbers are others, 
 `make bench` measures again and takes minutes; `make bench ALL=1` runs a whole study too, `make bench-gpu` what needs CUDA. What cannot be
 measured keeps the row that it had.
 
-`fit` compiles nothing: a training of seconds ends before its step is compiled. Where it goes on for longer, hand it a loss that is compiled,
-`fit(net, data, epochs=200, loss=torch.compile(cross_entropy))`, which is in `reducenet.learn.losses`; `--only gpu-compiled` says how many epochs pay for that.
+`fit` compiles nothing: a training of seconds ends before its step is compiled. Where it goes on for longer, hand it a compiled loss,
+`fit(net, data, epochs=200, loss=torch.compile(cross_entropy))`, the one of `reducenet.learn.losses`; `--only gpu-compiled` says how many
+epochs pay for that.
 """
 
 
