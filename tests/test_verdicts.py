@@ -13,7 +13,7 @@ from reducenet.study.claims.records import Records
 from reducenet.study.claims.register import Claim, Exact, Register, read_register
 from reducenet.study.claims.verdict import KINDS, Verdict, decided, judge, judged, verdicts
 from reducenet.study.report.images import OnImages, two_way
-from reducenet.study.report.prose import Report, by_itself, equals, signed
+from reducenet.study.report.prose import Report, by_itself, signed
 from reducenet.study.report.statistics import CLAIM, LEVEL, Contrast, Reading, detectable, family
 
 ALL = {"metric": "test accuracy", "margin": 0.5, "family": "all", "rule": "as expected"}
@@ -204,7 +204,7 @@ def test_seeds_that_collapsed_are_counted_and_the_middle_is_told_without_them(ti
 
 @pytest.mark.parametrize(("p", "said"), [(0.00003, "p < 0.001"), (0.001, "p = 0.001"), (0.0429, "p = 0.043"), (1.0, "p = 1.000")])
 def test_a_p_below_what_is_printed_is_said_to_be_below(tiny, p, said):
-    assert equals(p) == said
+    assert say.equals(p) == said
     images = OnImages(n=8, better=1, worse=2, low=0.1, high=1.0)
     found = Verdict(claim_of(), "undecided", "undecided", (replace(contrast("undecided"), p_flip=p),), images=images)
     assert say.other_images(found).endswith(f"alone: {said}.")

@@ -8,7 +8,7 @@ import numpy as np
 from reducenet.study.claims import rates
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import KINDS, Replication, Verdict
-from reducenet.study.report.prose import bare, by_itself, equals, interval, joined, signed
+from reducenet.study.report.prose import bare, by_itself, interval, joined, signed
 from reducenet.study.report.statistics import LEVEL, RESULT, Contrast, Reading, detectable, paired
 from reducenet.study.report.text import code, inline
 
@@ -44,6 +44,12 @@ def answer(records: Records, found: Verdict) -> str:
 def p_of(c: Contrast) -> str:
     """The p that the reading rests on, adjusted by Holm over the register."""
     return equals(c.p_equivalent if c.reading == Reading.EQUIVALENT else c.p)
+
+
+def equals(p: float) -> str:
+    """A p for a sentence: `p < 0.001`, `p = 0.043`."""
+    said = bare(p)
+    return f"p {said}" if said.startswith("<") else f"p = {said}"
 
 
 def other_images(found: Verdict) -> str:

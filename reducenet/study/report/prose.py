@@ -247,12 +247,6 @@ def bare(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def equals(p: float) -> str:
-    """A p for a sentence: `p < 0.001`, `p = 0.043`."""
-    said = bare(p)
-    return f"p {said}" if said.startswith("<") else f"p = {said}"
-
-
 def joined(names: list[str], last: str = "and") -> str:
     """`a, b and c`; `a, b; c; and d` where a name has a comma itself."""
     between, end = ("; ", f"; {last} ") if any("," in name for name in names) else (", ", f" {last} ")
