@@ -80,15 +80,37 @@ def test_equal_answers_are_apart_nowhere():
     assert on_images(rows, "a", "b") == OnImages(5, 0, 0, 0.0, 0.0)
 
 
-def test_all_signs_are_tried_and_beyond_fourteen_seeds_drawn():
-    rng = np.random.default_rng(4)
-    for n in (2, 5, 8):
-        d = rng.normal(0.6, 1, n)
-        means = [np.mean(np.array(signs) * d) for signs in itertools.product([1, -1], repeat=n)]
-        assert sign_flip(d) == pytest.approx(np.mean(np.abs(means) >= abs(d.mean()) - 1e-12))
-    assert sign_flip(np.full(8, 2.0)) == pytest.approx(2 / 2**8)
-    many = rng.normal(0.6, 1, 20)
+def brute(d):
+    means = [np.mean(np.array(signs) * d) for signs in itertools.product([1, -1], repeat=len(d))]
+    return np.mean(np.abs(means) >= abs(np.mean(d)) - 1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 11])
+@pytest.mark.parametrize("centre", [0.0, 0.6, -2.0])
+def test_all_signs_are_counted(n, centre):
+    d = np.random.default_rng(n).normal(centre, 1, n)
+    assert sign_flip(d) == pytest.approx(brute(d))
+    assert sign_flip(-d) == sign_flip(d)
+    ties = np.round(d) / 50  # as accuracies have them, whose sums round differently
+    assert sign_flip(ties) == pytest.approx(brute(ties))
+
+
+def test_more_seeds_are_exact_too():
+    """Against the count of the signs of equal differences, which is binomial, and against scipy, which tries each."""
+    for n in (16, 31, 40):
+        assert sign_flip(np.full(n, 2.0)) == 2 / 2**n
+        one_apart = np.full(n, 2.0) * np.where(np.arange(n) == 3, -1, 1)
+        assert sign_flip(one_apart) == pytest.approx(2 * (1 + n) / 2**n)
+    d = np.random.default_rng(4).normal(0.6, 1, 15)
+    exact = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert sign_flip(d) == pytest.approx(exact.pvalue)
+
+
+def test_of_very_many_seeds_signs_are_drawn_and_of_one_there_is_nothing_to_flip():
+    many = np.random.default_rng(4).normal(0.3, 1, 41)
     assert sign_flip(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.01)
+    assert sign_flip(many) != sign_flip(many[:40])
+    assert sign_flip(np.zeros(8)) == sign_flip(np.array([1.0, -1.0])) == 1
     assert np.isnan(sign_flip(np.array([1.0])))
 
 
