@@ -29,6 +29,7 @@ build = { width = 4 }
 [compare]
 baseline = "plain-1"
 also = [["two-1", "plain-as-two-1"], ["two-2", "plain-as-two-2"]]
+steps = [["two-1", "plain-as-two-1"], ["two-2", "plain-as-two-2"]]
 """
 RUNGS = "".join(
     f"""
@@ -126,6 +127,19 @@ def test_words_of_any_kind_neither_break_a_page_nor_run(nasty, plain):
     for name in ("index.html", "A.html", "paper.html"):
         assert shown in ours[name].decode()
     json.loads(ours["verdicts.json"])
+
+
+def test_what_changes_one_thing_after_the_other_is_told_with_every_step(plain):
+    claims, report = plain.folder / "reports" / "claims", (plain.out / "report.md").read_text()
+    steps = re.findall(r"^\| step .*?\n\n", report, flags=re.MULTILINE | re.DOTALL)
+    first = re.search(r"\*\*(.+?)\*\*", report).group(1)
+    assert len(steps) == 1
+    assert steps[0].count("minus plain student at the cost of") == 2
+    assert steps[0] in (claims / "paper.md").read_text()
+    for name, link in {"paper": "Study [tiny](../tiny/report.md), each step", "report": "[study tiny](../tiny/report.md)"}.items():
+        text = (claims / f"{name}.md").read_text()
+        assert text.count(link) == 1
+        assert first in text
 
 
 def test_every_link_of_the_claims_leads_somewhere(plain):

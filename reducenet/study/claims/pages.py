@@ -8,6 +8,7 @@ from reducenet.study.claims.records import Records
 from reducenet.study.claims.register import Claim, ClaimError, Register
 from reducenet.study.claims.registered import SEEN, digest, registered
 from reducenet.study.claims.verdict import KINDS, Verdict, regime_of, rows_of
+from reducenet.study.report.answer import answer
 from reducenet.study.report.page import Drawn, to_html
 from reducenet.study.report.prose import Report, interval
 from reducenet.study.report.statistics import CLAIM
@@ -31,6 +32,13 @@ class Told(NamedTuple):
         if (report := next(there, None)) is None:
             raise ClaimError(f"none of the central figure's studies is published yet: {', '.join(self.register.central)}; publish one")
         return report
+
+    @property
+    def walks(self) -> list[dict]:
+        """The register's studies that change one thing after the other: question, answer, every step."""
+        reports = {name: self.records.report(name) for name in self.register.studies}
+        return [dict(study=name, title=inline(report.study.title), answer=answer(report), steps=report.step_rows())
+                for name, report in reports.items() if report and report.steps]  # fmt: skip
 
 
 def render(told: Told, out: Path) -> None:
@@ -86,8 +94,8 @@ def _line(told: Told, name: str, found: Verdict) -> dict:
 
 def _overview(told: Told) -> dict:
     first = sorted(told.verdicts.items(), key=lambda one: list(KINDS).index(one[1].kind))  # what is decided stands first
-    return dict(claims=[_line(told, name, found) for name, found in first], hours=_hours(told), total=_total(told),
-                registered=_registered(told))  # fmt: skip
+    return dict(claims=[_line(told, name, found) for name, found in first], walks=told.walks, hours=_hours(told),
+                total=_total(told), registered=_registered(told))  # fmt: skip
 
 
 def _registered(told: Told) -> str:
@@ -114,7 +122,8 @@ def _paper(told: Told) -> dict:
     ]
     return dict(
         results=[line for name, line in lines.items() if told.verdicts[name].contrasts or told.verdicts[name].worst is not None],
-        decided=[lines[name] for name, found in decided.items() if found.contrasts], troubles=troubles, total=_total(told),
+        decided=[lines[name] for name, found in decided.items() if found.contrasts], walks=told.walks,
+        troubles=troubles, total=_total(told),
         open=sum(found.kind == "not decided yet" for found in told.verdicts.values()),
         deviating=sum(bool(found.deviations) for found in told.verdicts.values()), version=told.version,
         regime=" ".join(f"Study {name}: {inline(regime_of(told.records, name))}." for name in studies),
