@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome: `apt install chromium`, or put one on the PATH"),
 ]
 PAGES = [file.stem for number in ("01", "03", "05") for file in sorted((ROOT / "notebooks").glob(f"{number}_*.ipynb"))]
-pages = pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.slow if page.startswith("01") else ()) for page in PAGES])
+pages = pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.slow if not page.startswith("03") else ()) for page in PAGES])
 FRAME = "iframe[title$='live panel']"
 IDLE = 120_000  # ms: a kernel imports torch, and the machine may be busy
 
