@@ -87,7 +87,7 @@ def test_it_starts_with_the_first_claim_that_has_rows(given):
 
 
 def test_a_picture_stands_beside_it():
-    for claim in ("H5", "H20"):  # with rows, and without
+    for claim in ("H5", "H8", "H20"):  # with rows, with rows far off the scale, and without
         made = live(claim=claim)
         assert made.png.startswith(b"\x89PNG")
         assert claims()[claim].claim.wording in made.alt
@@ -99,7 +99,7 @@ def test_a_picture_stands_beside_it():
 @in_browser
 @pytest.mark.parametrize("size", SIZES)
 def test_every_claim_says_what_its_rows_say(visit, given, size):
-    view = visit(size)
+    view, away = visit(size), 0
     for name, told in given["claims"].items():
         view.locator(f"[name=claim][value={name}]").click()
         assert says(view, "id") == name
@@ -113,8 +113,18 @@ def test_every_claim_says_what_its_rows_say(visit, given, size):
             assert shown.count() == told["rows"][0]["n"]
             mean, low, high = told["rows"][0]["intervals"][told["rows"][0]["n"] - 2]
             assert f"{abs(mean):.2f} ± {(high - low) / 2:.2f} points" in says(view, "power")
+            low, high = view.evaluate("scale()")
+            for row, text in zip(told["rows"], view.locator("#plot .rows text").all_text_contents(), strict=True):
+                out = sum(not low <= seed <= high for seed in row["seeds"][: told["rows"][0]["n"]])
+                away += out if not row["far"] else 0
+                if row["far"]:
+                    assert f"{'◂' if row['mean'] < low else '▸'} off the scale at" in text
+                else:
+                    assert f", {out} seed{'s' * (out > 1)} off the scale" in text if out else "off the scale" not in text
+                    assert low <= row["mean"] <= high
         else:
             assert says(view, "empty")
+    assert away > 0  # some networks have collapsed
     assert view.evaluate("document.documentElement.scrollWidth") == SIZES[size]["width"]
 
 

@@ -1,5 +1,6 @@
 """The verdict of a claim: its rule, its family, its replications, what is asserted; and how often a register of nothing says something."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from statsmodels.stats.power import TTestPower
 
 from reducenet.course.evidence import project
 from reducenet.study.claims import say
+from reducenet.study.claims.figures import figure
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.register import Claim, Exact, Register, read_register
 from reducenet.study.claims.verdict import KINDS, Verdict, decided, judge, judged, verdicts
@@ -200,6 +202,8 @@ def test_seeds_that_collapsed_are_counted_and_the_middle_is_told_without_them(ti
     said = next(line for line in say.threats(tiny, found) if line.startswith("Collapsed seeds"))
     assert f"lora: 2 of {len(gaps)}. They are in every mean; the median difference" in said
     assert f"is {signed(middle)} points, and {agree} of {len(gaps)} seeds are {'above' if middle > 0 else 'below'} 0." in said
+    drawn = figure(found, tiny).svg
+    assert re.findall("[◂▸][^<]*", drawn) == ["◂ 2 seeds", "◂ 1 seed"]
 
 
 @pytest.mark.parametrize(("p", "said"), [(0.00003, "p < 0.001"), (0.001, "p = 0.001"), (0.0429, "p = 0.043"), (1.0, "p = 1.000")])

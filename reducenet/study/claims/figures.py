@@ -4,7 +4,7 @@ import pandas as pd
 
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import Verdict, rows_of
-from reducenet.study.report.figures import OFF_SCALE, dots, fit_names
+from reducenet.study.report.figures import cut, dots, fit_names, reach
 from reducenet.study.report.page import Drawn, named_apart
 from reducenet.study.report.prose import interval
 from reducenet.study.report.statistics import Contrast
@@ -25,14 +25,15 @@ def figure(found: Verdict, records: Records) -> Drawn | None:
         f"{arm} {against}": report.labels[arm] + (f" minus {report.labels[against]}" if against != base else "") for arm, against in pairs
     }
     values = pd.DataFrame({f"{arm} {against}": report.values[arm] - report.values[against] for arm, against in pairs})
-    centre = values.iloc[:, 0].mean()
-    shown = [name for name in values if values[name].notna().any() and abs(values[name].mean() - centre) < OFF_SCALE]
+    low, high = reach([values[name].dropna().to_numpy() for name in values.columns[: len(found.contrasts)]])
+    shown = [name for name in values if low <= values[name].mean() <= high]
     looks = {name: (BLUE, "o") if place < len(found.contrasts) else (GREY, "D") for place, name in enumerate(named)}
     with drawing():
         drawn, axes = dots(values, named, shown, {}, looks, width=5.6)
         axes.axvspan(-found.claim.margin, found.claim.margin, color=GREY, alpha=0.15, lw=0, zorder=0)
         axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
         axes.set_xlabel(f"difference in {report.measure}, same seed (points)")
+        cut(axes, values, shown, low, high)
         fit_names(axes)
         alt = f"Dot plot of paired differences, from {report.labels[base]} unless said. " + "; ".join(
             f"{named[name]} {values[name].mean():+.2f} points".replace("-", "−") for name in values if values[name].notna().any()

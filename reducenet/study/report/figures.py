@@ -23,9 +23,10 @@ def on_scale(values: pd.DataFrame, baseline: str) -> list[str]:
 
 def accuracy(values: pd.DataFrame, labels: dict[str, str], baseline: str, name: str, absent: dict[str, str]) -> Figure:
     """Accuracy, an arm a line: seeds faint, mean marked, 95 % t interval; `absent` says why an arm has no number."""
-    figure, axes = dots(values, labels, on_scale(values, baseline), absent)
+    shown = on_scale(values, baseline)
+    figure, axes = dots(values, labels, shown, absent)
     axes.axvline(values[baseline].mean(), color=GREY, lw=1, ls=":", zorder=0)
-    _cut(axes, values[baseline].mean() - OFF_SCALE)
+    cut(axes, values[list(labels)], shown, values[baseline].mean() - OFF_SCALE)
     axes.set_xlabel(f"{name} (%)")
     return figure
 
@@ -38,7 +39,7 @@ def difference(values: pd.DataFrame, labels: dict[str, str], baseline: str, marg
     figure, axes = dots(differences, {arm: labels[arm] for arm in arms}, shown, absent)
     axes.axvspan(-margin, margin, color=GREY, alpha=0.15, lw=0, zorder=0)
     axes.axvline(0, color="#4d4d4d", lw=1, zorder=1)
-    _cut(axes, -OFF_SCALE)
+    cut(axes, differences[arms], shown, -OFF_SCALE)
     axes.set_xlabel(f"{name} minus {labels[baseline]}, same seed (points)")
     return figure
 
@@ -91,10 +92,32 @@ def _empty(height: float, width: float = 4.8) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _cut(axes: Axes, floor: float) -> None:
-    """Nothing is drawn below the floor, so what is off the scale is."""
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, floor - 0.02 * (high - floor)), high)
+def reach(differences: list[np.ndarray]) -> tuple[float, float]:
+    """From where to where differences are drawn, in points: around their medians and as far as their means, but not to every seed that
+    collapsed; no further than to 0 where there is none."""
+    ends = [0.0]
+    for d in differences:
+        if len(d):
+            ends += [np.median(d) - OFF_SCALE, np.median(d) + OFF_SCALE, np.mean(d) - 1, np.mean(d) + 1]
+    return float(min(ends)), float(max(ends))
+
+
+def cut(axes: Axes, values: pd.DataFrame, shown: list[str], low: float, high: float = np.inf) -> None:
+    """Nothing beyond `low` and `high` is drawn; seeds that are there are counted at the edge of their line. `values`: a column a line."""
+    first, last = axes.get_xlim()
+    air = 0.02 * (min(last, high) - max(first, low))
+    axes.set_xlim(max(first, low - air), min(last, high + air))
+    edge = dict(transform=axes.get_yaxis_transform(), va="center", fontsize=9, color="#4d4d4d", bbox=PAPER, zorder=3)
+    for place, arm in enumerate(values):
+        under, over = (values[arm] < low - air).sum(), (values[arm] > high + air).sum()
+        if arm in shown and under:
+            axes.text(0, place + 0.3, f"◂ {_counted(under)}", ha="left", **edge)
+        if arm in shown and over:
+            axes.text(1, place + 0.3, f"{_counted(over)} ▸", ha="right", **edge)
+
+
+def _counted(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str], absent: dict[str, str],

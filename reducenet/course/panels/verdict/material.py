@@ -10,11 +10,11 @@ from scipy import stats
 from reducenet.course.evidence import Evidence, claims
 from reducenet.study.claims.register import Claim
 from reducenet.study.claims.verdict import Verdict, rows_of
+from reducenet.study.report.figures import reach
 from reducenet.study.report.prose import Report
 from reducenet.study.report.statistics import CLAIM, LEVEL, RESULT, detectable, paired, t_interval
 
 SEEDS = range(2, 33)
-FAR = 8.0  # points beyond the contrast's own: a control further away is named at the edge
 
 
 def material(claim: str = "") -> dict:
@@ -35,7 +35,8 @@ def _told(found: Verdict) -> dict:
     claim = found.claim
     said = {"wording": claim.wording, "chinese": claim.chinese, "mark": found.mark, "kind": found.kind, "text": found.text,
             "expects": " or ".join(claim.expects), "family": claim.family, "metric": claim.metric, "margin": claim.margin,
-            "missing": list(claim.missing), "contrast": claim.study, "regime": "", "cost": "", "rows": [], "detectable": []}  # fmt: skip
+            "missing": list(claim.missing), "contrast": claim.study, "regime": "", "cost": "", "rows": [], "view": [0.0, 0.0],
+            "detectable": []}  # fmt: skip
     if not claim.held:
         return said
     there = Evidence(claim.study)
@@ -44,7 +45,8 @@ def _told(found: Verdict) -> dict:
     report = there.report
     if report is None:
         return said
-    return said | {"cost": _cost(report, claim), "rows": _rows(there, found), "detectable": _detectable(there, found)}
+    rows, view = _rows(there, found)
+    return said | {"cost": _cost(report, claim), "rows": rows, "view": view, "detectable": _detectable(there, found)}
 
 
 def _cost(report: Report, claim: Claim) -> str:
@@ -55,14 +57,15 @@ def _cost(report: Report, claim: Claim) -> str:
     return f"training, teacher included, in units of {report.labels[report.baseline]}: {', '.join(costs)}"
 
 
-def _rows(there: Evidence, found: Verdict) -> list[dict]:
-    """The contrasts, then every control against what the first contrast is against: seeds, intervals for every n, and the reading."""
+def _rows(there: Evidence, found: Verdict) -> tuple[list[dict], list[float]]:
+    """The contrasts, then every control against what the first contrast is against: seeds, intervals for every n, and the reading; and
+    from where to where they are drawn, in points. What is further away is named or counted at the edge."""
     pairs = rows_of(found)
     rows = [_row(there, arm, against, number < len(found.contrasts)) for number, (arm, against) in enumerate(pairs)]
-    near = [row["mean"] for row in rows if row["contrast"] and row["n"]]
+    low, high = reach([np.array(row["seeds"]) for row in rows if row["contrast"]])
     for row in rows:
-        row["far"] = bool(row["n"] and near) and not min(near) - FAR <= row["mean"] <= max(near) + FAR
-    return rows
+        row["far"] = bool(row["n"]) and not low <= row["mean"] <= high
+    return rows, [round(low, 4), round(high, 4)]
 
 
 def _row(there: Evidence, arm: str, against: str, contrast: bool) -> dict:

@@ -12,8 +12,8 @@ const measured = () => claim().rows[0]?.n ?? 0;
 
 /** The scale of a claim's plot: all its contrasts and near controls, with the interval of every seed that there is. */
 function scale() {
-  const { rows, margin } = claim(), ends = [-2 * margin, 2 * margin];
-  for (const row of rows.filter((one) => one.n > 1 && !one.far)) ends.push(...row.seeds, ...row.intervals[Math.min(row.n, most) - least].slice(1));
+  const { rows, margin, view } = claim(), ends = [-2 * margin, 2 * margin], near = (value) => Math.min(view[1], Math.max(view[0], value));
+  for (const row of rows.filter((one) => one.n > 1 && !one.far)) ends.push(...[...row.seeds, ...row.intervals[Math.min(row.n, most) - least].slice(1)].map(near));
   const low = Math.min(...ends), high = Math.max(...ends), air = 0.08 * (high - low);
   return [low - air, high + air];
 }
@@ -82,7 +82,9 @@ function plot() {
 function labelled(row) {
   const name = row.arm + (row.against === claim().rows[0].against ? "" : ` minus ${row.against}`);
   if (!row.n) return `${name}: no rows yet`;
-  return `${name}: ${row.far ? `◂ off the scale at ${points(row.mean, 1)}` : row.reading}`;
+  const [low, high] = scale(), out = row.seeds.slice(0, state.n).filter((one) => one < low || one > high).length;
+  if (row.far) return `${name}: ${row.mean < low ? "◂" : "▸"} off the scale at ${points(row.mean, 1)}`;
+  return `${name}: ${row.reading}${out ? `, ${out} ${out === 1 ? "seed" : "seeds"} off the scale` : ""}`;
 }
 
 function drawnRow(row, top, clip) {
