@@ -1,14 +1,18 @@
 """Does a change to the code change a number? Runs are played again; here a fake plays them, and once the real one does."""
 
 import json
+import platform
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 from studies import ROOT, TINY, make
 
 from reducenet.cli import main
+from reducenet.play import kernels
 from reducenet.store import Store, write_result
 from reducenet.study import accept as accepting
 from reducenet.study.accept import accept, blamed
@@ -364,8 +368,34 @@ def test_a_helper_plays_runs_again_and_finds_the_same_numbers(tmp_path):
 def test_a_machine_is_its_instructions_devices_and_torch():
     code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert accepting.machine().startswith(f"{said}, cpu")
+    assert re.match(rf"{said} [0-9a-f]{{8}}, cpu", accepting.machine())
     assert accepting.machine().endswith(f"torch {accepting.keys.numerics('cpu', 1)['torch']}")
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="kernels are told to do with less on x86 alone")
+def test_a_machine_whose_kernels_round_otherwise_is_another(monkeypatch):
+    here = accepting.machine()
+    assert accepting.machine() == here
+    cut = {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}  # the same instructions for torch, older ones for what it calls
+    for name, value in cut.items():
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            other = accepting.machine()
+        assert other.split()[0] == here.split()[0]
+        assert other != here
+
+
+@pytest.mark.parametrize("layer", range(len(kernels.CONVS) + 1))
+def test_a_difference_in_any_layer_is_another_machine(monkeypatch, layer):
+    before, layers = kernels.kernels(), list(kernels._layers())
+    with torch.no_grad():
+        next(layers[layer][0].parameters())[0].mul_(1 + 2**-20)
+    monkeypatch.setattr(kernels, "_layers", lambda: iter(layers))
+    threads, drawn = torch.get_num_threads(), torch.get_rng_state()
+    assert kernels.kernels() != before
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 @pytest.mark.slow
