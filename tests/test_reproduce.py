@@ -51,7 +51,11 @@ def test_a_row_that_differs_is_named_with_both_values_and_both_processors(projec
     assert "images answered otherwise" in said
     assert "published on AMD EPYC (cpu, AVX512, threads: 1, torch 2.14.1)" in lines
     assert "played here on Intel Xeon (cpu, AVX2, threads: 1, torch 2.14.1)" in lines
-    assert "other instructions round otherwise" in lines[-1]
+    assert lines[-1].startswith("other instructions round otherwise, and training")
+    _, lines = again(project, monkeypatch, capsys, other, processor="Intel Xeon")
+    assert lines[-1].startswith("another processor can round otherwise, with the same instructions too, and training")
+    _, lines = again(project, monkeypatch, capsys, other)
+    assert "round otherwise" not in lines[-1]
 
 
 def test_equal_accuracies_with_other_answers_differ(project, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import torch
 
 
 def instructions() -> str:
-    """What of the machine changes the last digits: the instructions that torch uses."""
+    """What of the machine changes the last digits, as far as it has a name: the instructions that torch uses."""
     return torch.backends.cpu.get_cpu_capability()
 
 

@@ -84,8 +84,12 @@ def compared(there: pd.DataFrame, rows: list[Row], took: list[Timing], found: di
         ours = [(r, here[r.arm, r.seed].processor) for r in rows if (r.arm, r.seed) in here]
         lines.append(f"published on {_machines((r, r.processor) for r in ok.itertuples())}")
         lines.append(f"played here on {_machines(ours) or 'nothing'}")
+        why = ""
         if set(ok.instructions) != {r.instructions for r, _ in ours}:
-            lines.append("other instructions round otherwise, and training makes another run of it: such differences are to be expected")
+            why = "other instructions round otherwise"
+        elif not {name for _, name in ours} <= set(ok.processor):
+            why = "another processor can round otherwise, with the same instructions too"
+        lines += [f"{why}, and training makes another run of it: such differences are to be expected"] if why else []
     return lines
 
 

@@ -4,8 +4,8 @@
 
 and tuned.json, what was tried to choose learning rates, where the study tunes.
 
-The folder is made anew beside the old one and takes its place when it is whole. All in it but the timings is the same on every machine with
-the same instructions; the timings stay as they are while the results do.
+The folder is made anew beside the old one and takes its place when it is whole. All in it but the timings is the same on every machine that
+rounds alike; the timings stay as they are while the results do.
 """
 
 import dataclasses

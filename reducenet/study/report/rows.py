@@ -1,6 +1,6 @@
 """The rows behind a report, an arm and seed each, in the order of the study; what failed or is missing has a row too.
 
-A `Row` is the same on every machine with the same instructions; what differs from machine to machine is a `Timing`. Their fields are the
+A `Row` is the same on every machine that rounds alike; what differs from machine to machine is a `Timing`. Their fields are the
 columns of `results.csv` and `timings.csv`: they stand here and nowhere else.
 """
 
