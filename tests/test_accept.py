@@ -12,7 +12,7 @@ import torch
 from studies import ROOT, TINY, make
 
 from reducenet.cli import main
-from reducenet.play import kernels
+from reducenet.play import rounding
 from reducenet.store import Store, write_result
 from reducenet.study import accept as accepting
 from reducenet.study.accept import accept, blamed
@@ -373,8 +373,8 @@ def test_a_machine_is_its_instructions_devices_and_torch():
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="kernels are told to do with less on x86 alone")
-def test_a_machine_whose_kernels_round_otherwise_is_another(monkeypatch):
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="its libraries are told to do with less on x86 alone")
+def test_a_machine_that_rounds_otherwise_is_another(monkeypatch):
     here = accepting.machine()
     assert accepting.machine() == here
     cut = {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}  # the same instructions for torch, older ones for what it calls
@@ -386,14 +386,14 @@ def test_a_machine_whose_kernels_round_otherwise_is_another(monkeypatch):
         assert other != here
 
 
-@pytest.mark.parametrize("layer", range(len(kernels.CONVS) + 1))
+@pytest.mark.parametrize("layer", range(len(rounding.CONVS) + 1))
 def test_a_difference_in_any_layer_is_another_machine(monkeypatch, layer):
-    before, layers = kernels.kernels(), list(kernels._layers())
+    before, layers = rounding.rounding(), list(rounding._layers())
     with torch.no_grad():
         next(layers[layer][0].parameters())[0].mul_(1 + 2**-20)
-    monkeypatch.setattr(kernels, "_layers", lambda: iter(layers))
+    monkeypatch.setattr(rounding, "_layers", lambda: iter(layers))
     threads, drawn = torch.get_num_threads(), torch.get_rng_state()
-    assert kernels.kernels() != before
+    assert rounding.rounding() != before
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), drawn)
 

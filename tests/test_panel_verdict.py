@@ -1,5 +1,7 @@
 """Page 06's panel: intervals and power against other libraries, and in a real Chromium every claim, every slider and what they say."""
 
+import re
+
 import numpy as np
 import pytest
 from live_page import SIZES, chromium, drawn, in_browser, panel_visit, says
@@ -8,6 +10,7 @@ from statsmodels.stats.power import TTestPower
 
 from reducenet.course.evidence import Evidence, claims, records
 from reducenet.course.panels.verdict import material as panel
+from reducenet.course.panels.verdict import picture
 from reducenet.course.panels.verdict.panel import live, shipped
 
 FIXTURES = (chromium,)
@@ -91,6 +94,20 @@ def test_a_picture_stands_beside_it():
         made = live(claim=claim)
         assert made.png.startswith(b"\x89PNG")
         assert claims()[claim].claim.wording in made.alt
+
+
+def test_the_picture_draws_every_seed_or_counts_it(given, monkeypatch):
+    caught = []
+    monkeypatch.setattr(picture, "png", lambda figure: caught.append(figure.axes[0]) or b"")
+    picture.drawn(given | {"start": "H8"})
+    (low, high), rows = caught[0].get_xlim(), [row for row in given["claims"]["H8"]["rows"] if row["n"] and not row["far"]]
+    seeds = [line.get_xdata() for line in caught[0].lines if line.get_marker() == "|"]
+    said = [text.get_text() for text in caught[0].texts]
+    out = [sum(not low <= one <= high for one in of) for of in seeds]
+    assert [int((re.findall(r", (\d+) seeds? off", text) or [0])[0]) for text in said] == out
+    assert sum(out) > 0
+    assert [len(of) for of in seeds] == [row["n"] for row in rows]
+    assert all(low <= row["mean"] <= high for row in rows)
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_every_seed_is_drawn_or_counted(values, high):
         else:
             assert told(axes, place) == 0
     assert axes.get_xlim()[0] > 70
-    assert any(text.get_text() == "◂ 1 seed" for text in axes.texts)
+    assert any(text.get_text() == "◂ 1 seed off the scale" for text in axes.texts)
     assert any("▸" in text.get_text() for text in axes.texts) == (high < np.inf)
 
 
@@ -66,7 +66,7 @@ def test_a_report_counts_the_seeds_below_its_floor(values, draw):
     margin = {"margin": 0.5} if draw == "difference" else {}
     figure = getattr(figures, draw)(values, LABELS, baseline="base", name="test accuracy", absent={}, **margin)
     said = [text.get_text() for text in figure.axes[0].texts]
-    assert said.count("◂ 1 seed") == 1
+    assert said.count("◂ 1 seed off the scale") == 1
     assert sum(text.startswith("◂ off the scale at") for text in said) == 1
     place = next(i for i, arm in enumerate([arm for arm in LABELS if draw == "accuracy" or arm != "base"]) if arm == "collapsed")
     assert told(figure.axes[0], place) == 1

@@ -203,7 +203,7 @@ def test_seeds_that_collapsed_are_counted_and_the_middle_is_told_without_them(ti
     assert f"lora: 2 of {len(gaps)}. They are in every mean; the median difference" in said
     assert f"is {signed(middle)} points, and {agree} of {len(gaps)} seeds are {'above' if middle > 0 else 'below'} 0." in said
     drawn = figure(found, tiny).svg
-    assert re.findall("[◂▸][^<]*", drawn) == ["◂ 2 seeds", "◂ 1 seed"]
+    assert re.findall("[◂▸][^<]*", drawn) == ["◂ 2 seeds off the scale", "◂ 1 seed off the scale"]
 
 
 @pytest.mark.parametrize(("p", "said"), [(0.00003, "p < 0.001"), (0.001, "p = 0.001"), (0.0429, "p = 0.043"), (1.0, "p = 1.000")])

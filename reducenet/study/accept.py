@@ -97,9 +97,9 @@ def _used_by(name: str, runs: dict[str, Run]) -> set[str]:
 
 
 def machine() -> str:
-    """What numbers depend on: the processor's instructions and how its kernels round, the device types, torch's minor version."""
-    imports = "from reducenet.play.machine import instructions; from reducenet.play.kernels import kernels"
-    code = f"{imports}; print(instructions(), kernels())"
+    """What numbers depend on: the processor's instructions and how it rounds, the device types, torch's minor version."""
+    imports = "from reducenet.play.machine import instructions; from reducenet.play.rounding import rounding"
+    code = f"{imports}; print(instructions(), rounding())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     return f"{said}, {' and '.join(_devices())}, torch {keys.numerics('cpu', 1)['torch']}"
 

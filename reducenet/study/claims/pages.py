@@ -34,7 +34,7 @@ class Told(NamedTuple):
         return report
 
     @property
-    def walks(self) -> list[dict]:
+    def waterfalls(self) -> list[dict]:
         """The register's studies that change one thing after the other: question, answer, every step."""
         reports = {name: self.records.report(name) for name in self.register.studies}
         return [dict(study=name, title=inline(report.study.title), answer=answer(report), steps=report.step_rows())
@@ -94,7 +94,7 @@ def _line(told: Told, name: str, found: Verdict) -> dict:
 
 def _overview(told: Told) -> dict:
     first = sorted(told.verdicts.items(), key=lambda one: list(KINDS).index(one[1].kind))  # what is decided stands first
-    return dict(claims=[_line(told, name, found) for name, found in first], walks=told.walks, hours=_hours(told),
+    return dict(claims=[_line(told, name, found) for name, found in first], waterfalls=told.waterfalls, hours=_hours(told),
                 total=_total(told), registered=_registered(told))  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def _paper(told: Told) -> dict:
     ]
     return dict(
         results=[line for name, line in lines.items() if told.verdicts[name].contrasts or told.verdicts[name].worst is not None],
-        decided=[lines[name] for name, found in decided.items() if found.contrasts], walks=told.walks,
+        decided=[lines[name] for name, found in decided.items() if found.contrasts], waterfalls=told.waterfalls,
         troubles=troubles, total=_total(told),
         open=sum(found.kind == "not decided yet" for found in told.verdicts.values()),
         deviating=sum(bool(found.deviations) for found in told.verdicts.values()), version=told.version,

@@ -187,9 +187,8 @@ def middle_of(records: Records, found: Verdict) -> str:
         return ""
     d = paired(records.of(found.claim).values, c.arm, c.against)
     middle = float(np.median(d))
-    side = "above" if middle > 0 else "below"
-    return (f"; the median difference of the deciding contrast is {signed(middle)} points, and {(d * middle > 0).sum()} of {len(d)} seeds "
-            f"are {side} 0")  # fmt: skip
+    agree = f"{(d > 0).sum()} of {len(d)} seeds are above 0" if middle > 0 else f"{(d < 0).sum()} of {len(d)} seeds are below 0"
+    return f"; the median difference of the deciding contrast is {signed(middle)} points, and {agree}"
 
 
 def again_at(records: Records, found: Verdict) -> str:

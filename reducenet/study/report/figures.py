@@ -111,13 +111,13 @@ def cut(axes: Axes, values: pd.DataFrame, shown: list[str], low: float, high: fl
     for place, arm in enumerate(values):
         under, over = (values[arm] < low - air).sum(), (values[arm] > high + air).sum()
         if arm in shown and under:
-            axes.text(0, place + 0.3, f"◂ {_counted(under)}", ha="left", **edge)
+            axes.text(0, place + 0.3, f"◂ {away(under)}", ha="left", **edge)
         if arm in shown and over:
-            axes.text(1, place + 0.3, f"{_counted(over)} ▸", ha="right", **edge)
+            axes.text(1, place + 0.3, f"{away(over)} ▸", ha="right", **edge)
 
 
-def _counted(seeds: int) -> str:
-    return "1 seed" if seeds == 1 else f"{seeds} seeds"
+def away(seeds: int) -> str:
+    return f"{seeds} {'seed' if seeds == 1 else 'seeds'} off the scale"
 
 
 def dots(values: pd.DataFrame, labels: dict[str, str], shown: list[str], absent: dict[str, str],

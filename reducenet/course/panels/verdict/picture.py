@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 
 from reducenet.course.figures import png
+from reducenet.study.report.figures import away
 from reducenet.style import BLUE, GREY, drawing
 
 
@@ -10,7 +11,7 @@ def drawn(given: dict) -> tuple[bytes, str]:
     """A PNG and what it says: the claim that the panel starts with, its contrasts and controls with every seed."""
     name, claim = given["start"], given["claims"][given["start"]]
     rows = [row for row in claim["rows"] if row["n"] and not row["far"]]
-    low, high = claim["view"]
+    least, most = claim["view"]
     kinds = [one["kind"] for one in given["claims"].values()]
     with drawing():
         figure, axes = plt.subplots(figsize=(8, 1.4 + 0.6 * max(1, len(rows))))
@@ -21,19 +22,18 @@ def drawn(given: dict) -> tuple[bytes, str]:
                 mean, low, high = row["intervals"][min(row["n"], given["seeds"][1]) - given["seeds"][0]]
                 axes.plot([low, high], [place, place], color=colour, lw=2.5)
                 axes.plot(mean, place, "o", color=colour, ms=8)
-            out = sum(not low <= seed <= high for seed in row["seeds"])
-            away = f", {out} {'seed' if out == 1 else 'seeds'} off the scale" if out else ""
+            out = sum(not least <= seed <= most for seed in row["seeds"])
             axes.text(
                 0,
                 place - 0.36,
-                f"{row['arm']} minus {row['against']}: {row['reading']}{away}",
+                f"{row['arm']} minus {row['against']}: {row['reading']}{f', {away(out)}' if out else ''}",
                 transform=axes.get_yaxis_transform(),
                 fontsize=9.5,
                 va="center",
             )
         if rows:
             first, last = axes.get_xlim()
-            axes.set_xlim(max(first, low), min(last, high))
+            axes.set_xlim(max(first, least), min(last, most))
         axes.axvspan(-claim["margin"], claim["margin"], color=GREY, alpha=0.15, lw=0)
         axes.axvline(0, color="#4d4d4d", lw=1)
         axes.set(yticks=[], ylim=(max(1, len(rows)) - 0.5, -0.75), xlabel="difference in test accuracy, same seed (points)")

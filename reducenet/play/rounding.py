@@ -1,4 +1,4 @@
-"""How a machine rounds. Two processors with the same instructions can differ in the last digit: kernels cut sums by caches and maker."""
+"""How a machine rounds: two processors with the same instructions can differ in the last digit; sums are cut by caches and maker."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ BATCH, CLASSES = 128, 10
 CONVS = ((1, 8, 3, 2, 1, 28), (8, 8, 3, 1, 1, 14), (8, 32, 3, 1, 1, 14), (32, 8, 1, 1, 1, 14), (8, 16, 3, 2, 1, 14), (16, 16, 3, 1, 2, 14))
 
 
-def kernels() -> str:
+def rounding() -> str:
     """Eight digits of what torch computes here, forward and backward, on one thread: the same on machines that round alike."""
     digest, threads = hashlib.sha256(), torch.get_num_threads()
     torch.set_num_threads(1)
