@@ -75,7 +75,7 @@ def _and_the_baseline(report: Report, asked: Contrast) -> str:
 def _place(report: Report, c: Contrast, unit: str = "") -> str:
     """`3.9 points of test accuracy below the long plain student`."""
     if c.reading == Reading.EQUIVALENT:
-        return f"equivalent to {report.names[c.against]} within ±{report.margin:g}{unit} ({signed(c.mean, 1)})"
+        return f"equivalent to {report.names[c.against]} within ±{report.margin:g}{unit} ({signed(c.mean)})"
     return f"{abs(c.mean):.{1 if abs(c.mean) >= 0.1 else 2}f}{unit} {SIDE[c.reading]} {report.names[c.against]}"
 
 

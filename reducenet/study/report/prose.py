@@ -238,8 +238,8 @@ def by_itself(contrast: Contrast) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """With a plus, or with a minus that is as wide as one."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    """With a plus, or with a minus that is as wide as one; what rounds to zero has a plus."""
+    return f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def bare(p: float) -> str:
