@@ -142,6 +142,15 @@ def test_what_changes_one_thing_after_the_other_is_told_with_every_step(plain):
         assert first in text
 
 
+def test_the_paper_counts_what_is_open_among_its_threats(plain):
+    claims = plain.folder / "reports" / "claims"
+    kinds = [row["verdict"] for row in json.loads((claims / "verdicts.json").read_text())["rows"]]
+    threats = re.search(r"## Threats\n\n(.*?)\n\n", (claims / "paper.md").read_text(), flags=re.DOTALL).group(1)
+    for kind, said in {"not decided yet": "are not decided yet", "undecided": "stay undecided"}.items():
+        assert re.findall(rf"- (\d+) of {len(kinds)} claims {said}", threats) == [str(kinds.count(kind))] * (kind in kinds)
+    assert {"not decided yet", "undecided"} & set(kinds)
+
+
 def test_every_link_of_the_claims_leads_somewhere(plain):
     folder = plain.folder / "reports" / "claims"
     for name, content in files(folder).items():

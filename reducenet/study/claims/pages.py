@@ -117,6 +117,7 @@ def _paper(told: Told) -> dict:
     read = [found.claim for found in told.verdicts.values() if found.claim.held and found.contrasts]
     studies = sorted({name for claim in read for name in (claim.study, claim.second) if name})
     reports = [(name, told.records.report(name)) for name in studies]
+    kinds = [found.kind for found in told.verdicts.values()]
     troubles = [
         f"Study {name}: {line}" for name, report in reports if report for line in report.threats() if "left out of every mean" in line
     ]
@@ -124,7 +125,7 @@ def _paper(told: Told) -> dict:
         results=[line for name, line in lines.items() if told.verdicts[name].contrasts or told.verdicts[name].worst is not None],
         decided=[lines[name] for name, found in decided.items() if found.contrasts], waterfalls=told.waterfalls,
         troubles=troubles, total=_total(told),
-        open=sum(found.kind == "not decided yet" for found in told.verdicts.values()),
+        open=kinds.count("not decided yet"), undecided=kinds.count("undecided"),
         deviating=sum(bool(found.deviations) for found in told.verdicts.values()), version=told.version,
         regime=" ".join(f"Study {name}: {inline(regime_of(told.records, name))}." for name in studies),
     )  # fmt: skip

@@ -196,7 +196,7 @@ def again_at(records: Records, found: Verdict) -> str:
     there, seeds = records.report(found.claim.second), records.study(found.claim.second).replicates
     ran = f"were run ([study {found.claim.second}](../{found.claim.second}/report.md))" if there else "are to be run"
     return (f"The first seeds left this undecided, so seeds {seeds[0]} to {seeds[-1]} {ran}, to be read with the first as one; that a "
-            "contrast may be read twice makes every reading of the register stricter.")  # fmt: skip
+            "contrast may be read twice, and no more, makes every reading of the register stricter.")  # fmt: skip
 
 
 def course_pages(project: Path, study: str) -> list[tuple[str, str]]:
