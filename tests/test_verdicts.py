@@ -168,6 +168,18 @@ def test_an_interval_without_zero_that_decides_nothing_says_why(tiny, reading, m
     assert by_itself(replace(found, reading=Reading.EQUIVALENT)) == by_itself(replace(found, reading=Reading.NO_RESULT)) == ""
 
 
+@pytest.mark.parametrize(
+    ("readings", "said"),
+    [
+        (["higher", "undecided", "higher"], "Undecided: 2 of 3 contrasts as claimed, but lora minus plain is "),
+        (["undecided", "undecided"], "Undecided: lora minus plain is "),
+    ],
+)
+def test_an_undecided_claim_says_how_many_of_its_contrasts_come_out_as_claimed(tiny, readings, said):
+    found = tuple(replace(contrast(reading, arm="lora"), against="plain") for reading in readings)
+    assert say.answer(tiny, Verdict(claim_of(expects=["higher"]), "undecided", "undecided", found)).startswith(said)
+
+
 def test_seeds_that_were_lost_are_counted_for_every_arm_of_a_claim(tiny, monkeypatch):
     report = tiny.report("tiny")
     rows, seeds = report.rows.copy(), report.rows.seed.nunique()

@@ -35,7 +35,10 @@ def answer(records: Records, found: Verdict) -> str:
     if found.kind == "not decided yet":
         return f"{inline(found.text).capitalize()}. So far {arm} minus {against}: {held if c.n >= RESULT else 'no result'}."
     if found.kind == "undecided":
-        return f"Undecided: {arm} minus {against} is {held}{by_itself(c)}; {c.detectable:.1f} points would have been found with 80 % power."
+        as_claimed = sum(one.reading in found.claim.expects for one in found.contrasts)
+        rest = f"{as_claimed} of {len(found.contrasts)} contrasts as claimed, but " if as_claimed else ""
+        power = f"{c.detectable:.1f} points would have been found with 80 % power"
+        return f"Undecided: {rest}{arm} minus {against} is {held}{by_itself(c)}; {power}."
     where = SIDES.get(c.reading, f"equivalent within ±{found.claim.margin:g} points to")
     head = "No such difference" if found.kind == "equivalent" else found.kind.capitalize()
     return f"{head}: {arm} is {where} {against}: {held}, {p_of(c)}."
