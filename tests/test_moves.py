@@ -197,6 +197,7 @@ MOVES = {
     "renew": ("lambda", renew),
     "renew merged": ("lambda", lambda net: renew(net, start="merged")),
     "reinit": ("plain", reinit),
+    "reinit orthogonal": ("plain", lambda net: reinit(net, at="classifier", orthogonal=True)),
     "attach": ("plain", attach),
     "fold": ("side", fold),
     "fuse": ("side", fuse),
@@ -347,6 +348,45 @@ def test_reinit_refuses_what_has_no_fresh_start():
     net = attach(freeze(small("plain"), "all"))
     with pytest.raises(MoveError, match="is a SideBranch, which has no fresh start; reinit before attach"):
         reinit(net)
+
+
+@pytest.mark.parametrize("name", ["classifier", "stage1.0.branch2.0"])
+def test_orthogonal_rows_are_at_right_angles_and_as_long_as_those_they_replace(name, randomised):
+    net = randomised(small("plain"))
+    fresh = reinit(net, at=name, orthogonal=True, seed=3)
+    rows, old = (n.get_parameter(f"{name}.weight").detach().flatten(1) for n in (fresh, net))
+    torch.testing.assert_close(rows @ rows.T, (old * old).sum(dim=1).diag(), rtol=0, atol=1e-12)
+    assert rows.dtype == old.dtype == torch.float64
+    assert not torch.allclose(rows, old)
+    assert {n for n, p in fresh.named_parameters() if not torch.equal(p, net.get_parameter(n))} <= {f"{name}.weight", f"{name}.bias"}
+    assert name != "classifier" or fresh.classifier.bias.abs().max() == 0
+    again, other = (reinit(net, at=name, orthogonal=True, seed=seed).get_parameter(f"{name}.weight") for seed in (3, 4))
+    assert torch.equal(again.flatten(1), rows)
+    assert not torch.allclose(other.flatten(1), rows)
+
+
+def test_orthogonal_rows_keep_what_is_frozen_and_the_precision():
+    net = freeze(small("plain").float(), "classifier.weight")
+    fresh = reinit(net, at="classifier", orthogonal=True)
+    assert torch.equal(fresh.classifier.weight, net.classifier.weight)
+    assert reinit(small("plain").float(), at="classifier", orthogonal=True).classifier.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        ("stem.1", "reinit: stem.1 is a BatchNorm2d, which has no rows that could be orthogonal; name convs or the classifier"),
+        ("*", "has no rows that could be orthogonal"),
+    ],
+)
+def test_orthogonal_rows_are_refused_where_there_are_none(at, message):
+    with pytest.raises(MoveError, match=message):
+        reinit(small("plain"), at=at, orthogonal=True)
+
+
+def test_more_rows_than_numbers_cannot_be_orthogonal():
+    with pytest.raises(MoveError, match="reinit: the 5 rows of 0 have 3 numbers each; no more than 3 can be orthogonal"):
+        reinit(nn.Sequential(nn.Linear(3, 5)), orthogonal=True)
 
 
 def test_reinit_resets_statistics_that_are_not_frozen():

@@ -2,12 +2,13 @@
 
 from fnmatch import fnmatch
 
+import torch
 from torch import jit, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reducenet.moves.surgery import chosen, copied, listed, replace
 from reducenet.nets.layers import Still, still
-from reducenet.nets.seeding import initialise
+from reducenet.nets.seeding import generator, initialise
 from reducenet.words import MoveError, Names, move
 
 # What `freeze` knows by name; anything else is a pattern over names of parameters and statistics.
@@ -78,10 +79,13 @@ def _stilled(name: str, module: nn.Module) -> nn.Module:
 
 
 @move
-def reinit(net: nn.Module, at: Names = "*", *, seed: int = 0) -> nn.Module:
+def reinit(net: nn.Module, at: Names = "*", orthogonal: bool = False, *, seed: int = 0) -> nn.Module:
     """Draw the modules whose names match `at` afresh, from (seed, "reinit", name); frozen parameters and statistics stay.
 
-    The control for "the weights were inherited": the same arm, the same frozen parts, a new start for the rest.
+    The control for "the weights were inherited": the same arm, the same frozen parts, a new start for the rest. With `orthogonal` the new
+    weight W of a conv or a classifier has rows at right angles that are as long as those of the old one, V: W W^T = diag(|v_i|^2), and the
+    bias is 0.
+    Source of the orthogonal rows: Hoffer, Hubara and Soudry 2018, "Fix your classifier" (arXiv:1801.04540).
     """
     net = copied(net)
     for name, module in chosen(net, _is_free, at, "reinit", "module with something to draw").items():
@@ -90,9 +94,26 @@ def reinit(net: nn.Module, at: Names = "*", *, seed: int = 0) -> nn.Module:
         kept = {key: p.detach().clone() for key, p in module.named_parameters(recurse=False) if not p.requires_grad}
         if isinstance(module, Still):
             kept |= {key: buffer.clone() for key, buffer in module.named_buffers(recurse=False)}
+        rows = _orthogonal(name, module, seed) if orthogonal else None
         initialise(module, seed, "reinit", name)
+        if rows is not None:
+            kept = {"weight": rows} | kept
         module.load_state_dict(kept, strict=False)
     return net
+
+
+def _orthogonal(name: str, module: nn.Module, seed: int) -> torch.Tensor:
+    """Rows at right angles in the shape of the module's weight, each as long as the row that it replaces."""
+    if isinstance(module, _BatchNorm):
+        raise MoveError(
+            f"reinit: {name} is a {type(module).__name__}, which has no rows that could be orthogonal; name convs or the classifier"
+        )
+    old = module.weight.detach().flatten(1)
+    count, length = old.shape
+    if count > length:
+        raise MoveError(f"reinit: the {count} rows of {name} have {length} numbers each; no more than {length} can be orthogonal")
+    drawn = nn.init.orthogonal_(torch.empty(count, length, dtype=torch.float64), generator=generator(seed, "reinit", name))
+    return (drawn.to(old) * old.norm(dim=1, keepdim=True)).view_as(module.weight)
 
 
 def _is_free(_: str, module: nn.Module) -> bool:

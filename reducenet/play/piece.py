@@ -75,9 +75,10 @@ COUNTED = ("parameters", "macs")
 
 def fingerprints(trained: dict, metrics: dict, cost: dict) -> dict[str, str]:
     """8 hex digits each of what was trained (network, decisions, epochs), of what was counted and of what was measured: whoever plays a run
-    again compares these."""
+    again compares these. A sentence counts without what is its default, so that a word may learn a parameter and stay the same."""
+    sentence = [words.said(move) for move in trained["sentence"]]
     parts = {
-        "train": [trained["status"], trained["network"], trained["val_accuracy"], trained["sentence"], cost["epochs"]],
+        "train": [trained["status"], trained["network"], trained["val_accuracy"], sentence, cost["epochs"]],
         "count": [cost["searched_macs"], cost["train_macs"], *(metrics.get(name) for name in COUNTED)],
         "measure": {name: value for name, value in metrics.items() if name not in COUNTED},
     }
