@@ -66,6 +66,7 @@ study = "tiny"
 pairs = [["two-1", "plain-as-two-1"]]
 expects = ["higher"]
 controls = ["plain-1", "teacher-2"]
+beside = ["tiny", "other"]
 [claims.B]
 wording = "b."
 chinese = "乙。"
@@ -149,6 +150,13 @@ def test_the_paper_counts_what_is_open_among_its_threats(plain):
     for kind, said in {"not decided yet": "are not decided yet", "undecided": "stay undecided"}.items():
         assert re.findall(rf"- (\d+) of {len(kinds)} claims {said}", threats) == [str(kinds.count(kind))] * (kind in kinds)
     assert {"not decided yet", "undecided"} & set(kinds)
+
+
+def test_a_claim_names_the_studies_of_further_controls_that_have_rows(plain):
+    text = (plain.folder / "reports" / "claims" / "A.md").read_text()
+    answer = re.search(r"\*\*(.+?)\*\*", (plain.out / "report.md").read_text()).group(1)
+    assert re.findall(r"^Further controls: (.*)$", text, flags=re.MULTILINE) == [f"[budgets](../tiny/report.md) {answer}"]
+    assert "Further controls" not in (plain.folder / "reports" / "claims" / "B.md").read_text()
 
 
 def test_every_link_of_the_claims_leads_somewhere(plain):

@@ -102,6 +102,8 @@ MISTAKES = [
         "claims.H1: replicate: study side does not compare 'drop-fc' with 'plain-long'",
     ),
     ('replicate = ["quick-again"]', 'replicate = ["quick-agin"]', "claims.H1: "),
+    ('replicate = ["quick-again"]', 'beside = ["quick-agin"]', "claims.H1: "),
+    ('study = "every row says so"', 'study = "every row says so"\nbeside = ["quick-agin"]', "claims.H2: "),
     ("within = 1e-10", "within = 0.0", "claims.H2: exact.within"),
     ("within = 1e-10", "within = 1e-10, without = 1", "claims.H2: unknown key 'without' (did you mean 'within'?)"),
     ('columns = ["fuse_error"]', 'columns = ["test_accuracy"]', "claims.H2: unknown exact.columns.0 'test_accuracy'"),

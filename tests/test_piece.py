@@ -287,7 +287,7 @@ def test_the_best_ticket_goes_on_and_those_that_diverged_are_blanks(bench):
 
 
 def test_fingerprints_tell_what_was_trained_counted_and_measured_apart():
-    trained = {"status": "ok", "network": "n", "val_accuracy": 0.5, "sentence": ["fold"]}
+    trained = {"status": "ok", "network": "n", "val_accuracy": 0.5, "sentence": [{"reinit": {"at": "classifier", "orthogonal": True}}]}
     metrics = {"test_accuracy": 0.5, "parameters": 7, "macs": 8, "fuse_error": 0.0}
     cost = {"epochs": 1, "searched_macs": 2, "train_macs": 3, "train_seconds": 4.0}
     before = fingerprints(trained, metrics, cost)
@@ -298,7 +298,7 @@ def test_fingerprints_tell_what_was_trained_counted_and_measured_apart():
         after = fingerprints(trained | (changed_trained or {}), metrics | (changed_metrics or {}), cost | (changed_cost or {}))
         return {part for part in before if before[part] != after[part]}
 
-    for change in ({"status": "diverged"}, {"network": "m"}, {"val_accuracy": 0.25}, {"sentence": ["fuse"]}):
+    for change in ({"status": "diverged"}, {"network": "m"}, {"val_accuracy": 0.25}, {"sentence": [{"fuse": {}}]}):
         assert differ(change) == {"train"}
     assert differ(None, None, {"epochs": 2}) == {"train"}
     for change in ({"parameters": 9}, {"macs": 9}):
@@ -307,7 +307,12 @@ def test_fingerprints_tell_what_was_trained_counted_and_measured_apart():
         assert differ(None, None, change) == {"count"}
     for change in ({"test_accuracy": 0.25}, {"fuse_error": 1e-3}, {"new": 1}):
         assert differ(None, change) == {"measure"}
+    assert differ({"sentence": [{"reinit": {"at": "classifier", "orthogonal": False}}]}) == {"train"}
     assert differ(None, None, {"train_seconds": 9.0}) == set()  # a clock is no number of the run
+    short, long = (
+        [{"reinit": {"at": "classifier"} | more}] for more in ({}, {"orthogonal": False})
+    )  # before it had the parameter, and after
+    assert fingerprints(trained | {"sentence": short}, metrics, cost) == fingerprints(trained | {"sentence": long}, metrics, cost)
     assert json.dumps(before)
 
 

@@ -141,6 +141,7 @@ def _claim(told: Told, found: Verdict, figure: Drawn | None) -> dict:
         replicated=f"{found.replicated[0].upper()}{found.replicated[1:]}." if found.replicated else "",
         figure=figure and {"alt": inline(figure.alt), "caption": figure.caption},
         contrasts=[say.contrast_row(records, claim.study, one) for one in found.contrasts], images=say.other_images(found),
+        beside=[row for name in claim.beside if (row := say.further_controls(records, name))],
         replications=[say.replication_row(records, again) for again in found.replications],
         measure=report.measure if report else "", base=report.base if report else "",
         arms=say.control_rows(records, found, rows_of(found)) if report else [], seeds=say.seed_rows(records, found),

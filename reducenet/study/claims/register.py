@@ -45,8 +45,8 @@ class Claim(Shared):
     """One numbered sentence of the article, in both languages, with its contrasts, its controls and what has to come out.
 
     `second` is a study of the same arms at further seeds, for a claim that the first left undecided: the rows of both are read as one.
-    `replicate` are studies with other seeds or another width that have to say the same; `exact` stands in place of contrasts where a claim
-    is an equation.
+    `replicate` are studies with other seeds or another width that have to say the same; `beside` are studies of further controls, which
+    the claim's page names with their answers and which decide nothing; `exact` stands in place of contrasts where a claim is an equation.
     """
 
     id: str
@@ -59,6 +59,7 @@ class Claim(Shared):
     missing: list[Text] = Field(default_factory=list)
     second: str = ""
     replicate: list[Text] = Field(default_factory=list)
+    beside: list[Text] = Field(default_factory=list)
     exact: Exact | None = None
 
     @property
@@ -86,7 +87,7 @@ class Register(NamedTuple):
         """Every study that a number of the claims' pages can come from, each once."""
         named = [*self.central, *self.planned]
         for claim in self.claims.values():
-            named += [claim.study] * claim.held + claim.replicate + (claim.exact.studies if claim.exact else [])
+            named += [claim.study] * claim.held + claim.replicate + claim.beside + (claim.exact.studies if claim.exact else [])
             named += filter(None, [claim.second])
         return sorted(set(named))
 
@@ -136,7 +137,7 @@ def _first(error: ValidationError) -> str:
 def _check(claim: Claim, records: Records) -> None:
     if claim.exact and (claim.held or claim.controls or claim.second):
         raise ClaimError("it is `exact`, so there are no pairs, no controls and no second look")
-    for study in claim.exact.studies if claim.exact else ():
+    for study in (*claim.beside, *(claim.exact.studies if claim.exact else ())):
         records.study(study)
     if not claim.held:
         if " " not in claim.study or claim.controls or claim.second or claim.replicate:

@@ -8,6 +8,7 @@ import numpy as np
 from reducenet.study.claims import rates
 from reducenet.study.claims.records import Records
 from reducenet.study.claims.verdict import KINDS, Replication, Verdict
+from reducenet.study.report.answer import answer as report_answer
 from reducenet.study.report.prose import bare, by_itself, interval, joined, signed
 from reducenet.study.report.statistics import LEVEL, RESULT, Contrast, Reading, detectable, paired
 from reducenet.study.report.text import code, inline
@@ -108,6 +109,12 @@ def control_rows(records: Records, found: Verdict, pairs: list[tuple[str, str]])
     role = {**dict.fromkeys(found.claim.controls, "control"), **{arm: "contrast" for one in found.claim.pairs for arm in one}}
     return [dict(name=row["name"], role=role[arm], mean=row["mean"] + row["interval"], n=row["n"], cost=report.cost_row(arm)["ledger"])
             for arm, row in rows.items()]  # fmt: skip
+
+
+def further_controls(records: Records, study: str) -> dict | None:
+    """A study of further controls as a claim's page names it: its title, linked, and its answer; None before it has rows."""
+    report = records.report(study)
+    return report and dict(study=f"[{inline(report.study.title)}](../{study}/report.md)", answer=report_answer(report))
 
 
 def threats(records: Records, found: Verdict) -> list[str]:
