@@ -102,6 +102,7 @@ MISTAKES = [
         "claims.H1: replicate: study side does not compare 'drop-fc' with 'plain-long'",
     ),
     ('replicate = ["quick-again"]', 'replicate = ["quick-agin"]', "claims.H1: "),
+    ('study = "quick"', 'study = "quick"\nnotebooks = ["07"]', "claims.H1: unknown notebook '07'; known: 00_start_here, "),
     ('replicate = ["quick-again"]', 'beside = ["quick-agin"]', "claims.H1: "),
     ('study = "every row says so"', 'study = "every row says so"\nbeside = ["quick-agin"]', "claims.H2: "),
     ("within = 1e-10", "within = 0.0", "claims.H2: exact.within"),

@@ -146,7 +146,7 @@ def _claim(told: Told, found: Verdict, figure: Drawn | None) -> dict:
         measure=report.measure if report else "", base=report.base if report else "",
         arms=say.control_rows(records, found, rows_of(found)) if report else [], seeds=say.seed_rows(records, found),
         deciding={side: inline(records.study(claim.study).label(getattr(c, side))) for side in ("arm", "against")} if c is not None else {},
-        threats=say.threats(records, found), studies=studies, pages=say.course_pages(records.project, claim.study),
+        threats=say.threats(records, found), studies=studies, pages=say.course_pages(records.project, claim.notebooks),
         deviations=[inline(line) for line in found.deviations],
     )  # fmt: skip
     return given | _decides(claim)

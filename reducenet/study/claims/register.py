@@ -46,7 +46,8 @@ class Claim(Shared):
 
     `second` is a study of the same arms at further seeds, for a claim that the first left undecided: the rows of both are read as one.
     `replicate` are studies with other seeds or another width that have to say the same; `beside` are studies of further controls, which
-    the claim's page names with their answers and which decide nothing; `exact` stands in place of contrasts where a claim is an equation.
+    the claim's page names with their answers and which decide nothing; `notebooks` explain what it is about; `exact` stands in place of
+    contrasts where a claim is an equation.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Claim(Shared):
     second: str = ""
     replicate: list[Text] = Field(default_factory=list)
     beside: list[Text] = Field(default_factory=list)
+    notebooks: list[Text] = Field(default_factory=list)
     exact: Exact | None = None
 
     @property
@@ -135,6 +137,9 @@ def _first(error: ValidationError) -> str:
 
 
 def _check(claim: Claim, records: Records) -> None:
+    there = sorted(source.stem for source in (records.project / "notebooks" / "src").glob("[0-9]*.py"))
+    if strange := [name for name in claim.notebooks if name not in there]:
+        raise ClaimError(unknown("notebook", strange[0], there))
     if claim.exact and (claim.held or claim.controls or claim.second):
         raise ClaimError("it is `exact`, so there are no pairs, no controls and no second look")
     for study in (*claim.beside, *(claim.exact.studies if claim.exact else ())):

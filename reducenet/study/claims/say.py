@@ -209,15 +209,11 @@ def again_at(records: Records, found: Verdict) -> str:
             "contrast may be read twice, and no more, makes every reading of the register stricter.")  # fmt: skip
 
 
-def course_pages(project: Path, study: str) -> list[tuple[str, str]]:
-    """(title, path from reports/claims) of the notebooks whose evidence is this study."""
-    found = []
-    for source in sorted((project / "notebooks" / "src").glob("[0-9]*.py")):
-        text = source.read_text(encoding="utf-8")
-        if f'open_page("{study}"' in text.replace("open_page(\n    ", "open_page("):
-            title = next(line for line in text.splitlines() if line.startswith("# # ")).removeprefix("# # ")
-            found.append((inline(title), f"../../notebooks/{source.stem}.ipynb"))
-    return found
+def course_pages(project: Path, notebooks: list[str]) -> list[tuple[str, str]]:
+    """(title, path from reports/claims) of these notebooks."""
+    texts = {name: (project / "notebooks" / "src" / f"{name}.py").read_text(encoding="utf-8") for name in notebooks}
+    titles = {name: next(line for line in text.splitlines() if line.startswith("# # ")) for name, text in texts.items()}
+    return [(inline(title.removeprefix("# # ")), f"../../notebooks/{name}.ipynb") for name, title in titles.items()]
 
 
 def tally(verdicts: dict[str, Verdict]) -> str:
