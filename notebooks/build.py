@@ -2,8 +2,8 @@
 
 `FOLDER/src/NAME.py` (percent format) becomes `FOLDER/NAME.ipynb`: no outputs, no execution counts, and ids that depend on the place of
 the cell alone, so two builds are byte-identical and a diff of the source is the whole diff. Into a page go what it took when it was last
-measured (`<!-- times -->`; `--time` runs every page and writes times.json), the way to the next (`<!-- next -->`), and the table of all
-pages (`<!-- contents -->`).
+measured (`<!-- times -->`; `--time` runs every page and writes times.json), the claims that it explains (`<!-- claims -->`), the way to
+the next (`<!-- next -->`), and the table of all pages (`<!-- contents -->`).
 """
 
 import json
@@ -12,6 +12,7 @@ import re
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 import jupytext
@@ -42,7 +43,7 @@ def built(source: Path) -> str:
 
 def generated(text: str, source: Path) -> str:
     """A text cell with what is made for it in place of its marks."""
-    for mark, made in (("times", times), ("next", way), ("contents", contents)):
+    for mark, made in (("times", times), ("claims", claims), ("next", way), ("contents", contents)):
         text = text.replace(f"<!-- {mark} -->", made(source)) if f"<!-- {mark} -->" in text else text
     return text
 
@@ -75,6 +76,13 @@ def contents(_: Path) -> str:
 def lead(source: Path) -> str:
     """The sentence under the title."""
     return re.search(r"^# > (.+)$", source.read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+def claims(source: Path) -> str:
+    """The article's claims that the register says this page explains, each with a link to what was found of it."""
+    register = tomllib.loads((ROOT / "ablations" / "claims" / "register.toml").read_text(encoding="utf-8"))
+    explained = {name: claim for name, claim in register["claims"].items() if source.stem in claim.get("notebooks", [])}
+    return "\n".join(f"- [{name}](../reports/claims/{name}.md): {claim['wording']}" for name, claim in explained.items())
 
 
 def way(source: Path) -> str:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 
 import nbformat
 import papermill
@@ -29,6 +30,16 @@ def test_notebooks_are_what_their_sources_say(source, notebook):
     assert len(set(ids)) == len(ids)
     assert all(not cell.get("outputs") and cell.get("execution_count") is None for cell in cells)
     assert [cell["metadata"].get("tags") for cell in cells].count(["parameters"]) == 1
+
+
+def test_every_claim_stands_on_the_page_that_explains_it():
+    register = tomllib.loads((ROOT / "ablations" / "claims" / "register.toml").read_text())["claims"]
+    texts = {source.stem: notebook.read_text() for source, notebook in build.pairs().items()}
+    told = {stem: re.findall(r"\[(H\w+)\]\(\.\./reports/claims/(H\w+)\.md\): (.*?)\\n", text) for stem, text in texts.items()}
+    for name, claim in register.items():
+        assert claim["notebooks"]
+        for stem, lines in told.items():
+            assert ((name, name, claim["wording"]) in lines) == (stem in claim["notebooks"]), (name, stem)
 
 
 def test_a_stale_notebook_is_found(tmp_path, monkeypatch, capsys):

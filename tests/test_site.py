@@ -90,6 +90,19 @@ def test_what_cannot_be_shown_ends_the_build_in_one_line(cells, said, course, ca
 
 
 @pytest.mark.engine
+def test_a_link_to_a_page_of_a_report_leads_to_what_a_browser_shows(course):
+    out = course(("m", "# One\n\n[a](../reports/claims/A.md) [b](../reports/claims/B.md#more) [c](../reports/claims/report.md)"))
+    claims = out.parent / "reports" / "claims"
+    claims.mkdir(parents=True)
+    for name in ("A.md", "A.html", "B.md", "report.md", "index.html"):
+        (claims / name).write_text(f"<title>{name}</title><main>{name}</main>")
+    build(out)
+    links = re.findall(r'href="((?:reports|files)/[^"]*)"', (out / "01_one.html").read_text())
+    assert links == ["reports/claims/A.html", "files/reports/claims/B.md#more", "reports/claims/index.html"]
+    assert all((out / link.split("#")[0]).is_file() for link in links)
+
+
+@pytest.mark.engine
 def test_a_page_runs_once_until_it_is_another(course, capsys):
     out = course(("m", "# One\n\n[results](../rows.csv)"), ("c", "profile: str = 'quick'", "parameters"), ("c", "print(profile)"))
     (out.parent / "rows.csv").write_text("a\n1\n")

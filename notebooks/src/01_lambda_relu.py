@@ -319,6 +319,10 @@ page.evidence.say(*pairs, ("slide-hard", "slide"), "forced-bn")
 # <details><summary>4. Which single assertion would have found the author's bug?</summary><code>act(x, identity) == x</code>, with numbers below 0 in x. Checking that the input is unchanged finds it as well.</details>
 # <details><summary>5. Would the forced network do better if λ went to 1 slowly, without training?</summary>No. Nothing is remembered on the way: the network at λ = 1 is the same, however it got there. Only training on the way makes a difference.</details>
 #
+# What the experiments say of the claims behind this page, with intervals, controls and every run:
+#
+# <!-- claims -->
+#
 # **Try next:** `lam = 1.0`: start the panel where both networks are fused. `profile = "full"`: does a longer slide close a gap?
 #
 # **References:** the article, "ReduceNet, corrected" · Chen et al., VanillaNet, arXiv:2305.12972 · Guo et al., ExpandNets, arXiv:1811.10495 ·

@@ -373,6 +373,10 @@ page.evidence.say(("learned", "random"), ("learned", "none"), ("learned", "plain
 # <details><summary>4. Is a mask that keeps no ReLU a linear network?</summary>No. Behind each pair and behind each sum a ReLU stays. Only those inside the pairs go.</details>
 # <details><summary>5. What does pad-first change, and when must it be done?</summary>The values on the ring: the second conv now reads what the first computes beyond the border, not zeros. Before the training that follows, so that this training makes up for it.</details>
 #
+# What the experiments say of the claims behind this page, with intervals, controls and every run:
+#
+# <!-- claims -->
+#
 # **Try next:** `keep = 3`, twenty masks: is the learned one still where it was? `keep = 0`: what would you save by not searching at all?
 #
 # **References:** the article, "ReduceNet, corrected" · Fu et al., DepthShrinker, arXiv:2206.00843 · Kim et al., arXiv:2301.12187 ·

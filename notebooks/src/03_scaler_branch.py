@@ -285,6 +285,10 @@ for name, net in {
 # <details><summary>4. The scaler is 0.5. Where in the block is the value halfway between teacher and student?</summary>Up to and behind bn3: conv3 is linear and bn3, in eval mode, affine, so halfway stays halfway. After the ReLU it does not; and the next block's input is not halfway either.</details>
 # <details><summary>5. Why do teacher and plain student of one seed start alike where they share a part?</summary>Every part is drawn from (seed, its name). Adding branch1 cannot change another part's start, so differences can be paired.</details>
 #
+# What the experiments say of the claims behind this page, with intervals, controls and every run:
+#
+# <!-- claims -->
+#
 # **Try next:** `expansion = 8`: does the better teacher leave the better student? `scaler = 0.5`: what does dropping cost when half of the branch
 # was all there ever was?
 #

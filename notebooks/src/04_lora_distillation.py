@@ -324,6 +324,10 @@ page.evidence.say(("lora", "conv"), "lora")
 # <details><summary>4. Is the soft part zero where student and teacher agree? Is the cross entropy with soft labels?</summary>The KL is. The cross entropy is larger by the teacher's entropy, which no student can change: the gradients are the same.</details>
 # <details><summary>5. A BN inside the branch folds, but only in eval mode. Why?</summary>In eval mode it is a fixed scale and shift. In train mode it depends on the other images of the batch, and no conv does.</details>
 #
+# What the experiments say of the claims behind this page, with intervals, controls and every run:
+#
+# <!-- claims -->
+#
 # **Try next:** `expansion = 8`: do more middle channels make fewer directions? `temperature = 1.0`: what do nearly hard labels leave of the
 # change? In the panel, rank 4: which images turn wrong?
 #

@@ -313,6 +313,10 @@ page.evidence.say("drop-fc", "best-of-4", "depth")
 # <details><summary>4. The super-network trains large and small at once. Why is it dearer than two stages here?</summary>The sandwich rule runs the largest, the smallest and random ones between them in every step; two stages run one network a step.</details>
 # <details><summary>5. Why does the panel choose on validation images and show test accuracies?</summary>Choosing is fitting. Among dozens of arms the best on test images is partly the luckiest; what it shows would not repeat.</details>
 #
+# What the experiments say of the claims behind this page, with intervals, controls and every run:
+#
+# <!-- claims -->
+#
 # **Try next:** `scales` with `identity = 2.0`: does the equality hold? `seed = 7`: where does your ring fall?
 #
 # **References:** Ding et al., RepVGG, arXiv:2101.03697 · Ding et al., RepOptimizer, arXiv:2205.15242 · Fang et al., DepGraph, arXiv:2301.12900 ·

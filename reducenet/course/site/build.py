@@ -95,6 +95,8 @@ class Site:
             return f"{match[1]}.html{at}{anchor}"
         if match := re.fullmatch(r"reports/(\w[\w-]*)(?:/report\.md|/index\.html|/?)", place):
             return f"reports/{match[1]}/index.html{at}{anchor}"
+        if (match := re.fullmatch(r"(reports/\w[\w-]*/\w+)\.md", place)) and source.with_suffix(".html").exists():
+            return f"{match[1]}.html{at}{anchor}"
         if (self.folder / place).is_file():
             return href.replace(path, place)
         if source.is_dir():
