@@ -169,15 +169,23 @@ def test_an_interval_without_zero_that_decides_nothing_says_why(tiny, reading, m
 
 
 @pytest.mark.parametrize(
-    ("readings", "said"),
+    ("kind", "readings", "said"),
     [
-        (["higher", "undecided", "higher"], "Undecided: 2 of 3 contrasts as claimed, but lora minus plain is "),
-        (["undecided", "undecided"], "Undecided: lora minus plain is "),
+        ("undecided", ["higher", "undecided", "higher"], "Undecided, 2 of 3 contrasts as claimed: lora minus plain is "),
+        ("undecided", ["undecided", "undecided"], "Undecided: lora minus plain is "),
+        ("refuted", ["higher", "lower"], "Refuted, 1 of 2 contrasts as claimed: lora is below plain: "),
+        ("refuted", ["lower", "undecided"], "Refuted: lora is below plain: "),
+        (
+            "equivalent",
+            ["higher", "equivalent"],
+            "No such difference, 1 of 2 contrasts as claimed: lora is equivalent within ±0.5 points to plain: ",
+        ),
+        ("supported", ["higher", "higher"], "Supported: lora is above plain: "),
     ],
 )
-def test_an_undecided_claim_says_how_many_of_its_contrasts_come_out_as_claimed(tiny, readings, said):
+def test_an_answer_says_how_many_contrasts_come_out_as_claimed_where_not_all_do(tiny, kind, readings, said):
     found = tuple(replace(contrast(reading, arm="lora"), against="plain") for reading in readings)
-    assert say.answer(tiny, Verdict(claim_of(expects=["higher"]), "undecided", "undecided", found)).startswith(said)
+    assert say.answer(tiny, Verdict(claim_of(expects=["higher"]), kind, kind, found)).startswith(said)
 
 
 def test_seeds_that_were_lost_are_counted_for_every_arm_of_a_claim(tiny, monkeypatch):

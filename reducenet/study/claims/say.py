@@ -33,16 +33,16 @@ def answer(records: Records, found: Verdict) -> str:
     there = records.study(found.claim.study)
     arm, against = inline(there.label(c.arm)), inline(there.label(c.against))
     held = f"{signed(c.mean)} points [{signed(c.low)}, {signed(c.high)}], n = {c.n}"
+    as_claimed = sum(one.reading in found.claim.expects for one in found.contrasts)
+    rest = f", {as_claimed} of {len(found.contrasts)} contrasts as claimed" if 0 < as_claimed < len(found.contrasts) else ""
     if found.kind == "not decided yet":
         return f"{inline(found.text).capitalize()}. So far {arm} minus {against}: {held if c.n >= RESULT else 'no result'}."
     if found.kind == "undecided":
-        as_claimed = sum(one.reading in found.claim.expects for one in found.contrasts)
-        rest = f"{as_claimed} of {len(found.contrasts)} contrasts as claimed, but " if as_claimed else ""
         power = f"{c.detectable:.1f} points would have been found with 80 % power"
-        return f"Undecided: {rest}{arm} minus {against} is {held}{by_itself(c)}; {power}."
+        return f"Undecided{rest}: {arm} minus {against} is {held}{by_itself(c)}; {power}."
     where = SIDES.get(c.reading, f"equivalent within ±{found.claim.margin:g} points to")
     head = "No such difference" if found.kind == "equivalent" else found.kind.capitalize()
-    return f"{head}: {arm} is {where} {against}: {held}, {p_of(c)}."
+    return f"{head}{rest}: {arm} is {where} {against}: {held}, {p_of(c)}."
 
 
 def p_of(c: Contrast) -> str:
