@@ -136,6 +136,12 @@ def test_a_mistake_in_the_register_is_one_line(tmp_path, records, there, instead
     assert "\n" not in str(caught.value)
 
 
+def test_the_register_is_read_where_no_page_of_the_course_is(tmp_path, claims):
+    (tmp_path / "ablations").symlink_to(project() / "ablations")
+    (tmp_path / "reports").symlink_to(project() / "reports")
+    assert read_register(Records(tmp_path)).claims == claims
+
+
 # --- what was registered ---------------------------------------------------------------------
 
 

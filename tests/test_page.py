@@ -1,6 +1,7 @@
 """What a report says and how it looks: sentences from rows, names of any kind, figures."""
 
 import re
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from reducenet.study.report.answer import answer, lead
 from reducenet.study.report.page import render
 from reducenet.study.report.prose import Report, signed
 from reducenet.study.report.rows import Row, Timing
-from reducenet.style import ARMS, arm_styles
+from reducenet.style import ARMS, DUSK, arm_styles
 
 NOISE = [0.0003, -0.0004, 0.0001, 0.0002, -0.0002, 0.0]
 
@@ -152,6 +153,14 @@ def test_names_of_any_kind_neither_break_the_page_nor_run(tmp_path):
     assert cells == {line.count(" | ") for line in (tmp_path / "plain" / "report.md").read_text().splitlines() if line.startswith("| T ")}
 
 
+def test_a_name_may_hold_what_a_drawing_may_not(tmp_path):
+    text = TINY.replace('label = "the teacher"', 'label = "a\\u000bbc"')
+    assert text != TINY
+    render(report_of(tmp_path, text), tmp_path)
+    for figure in ("accuracy", "difference", "cost"):
+        assert ">abc</text>" in ElementTree.canonicalize((tmp_path / "figures" / f"{figure}.svg").read_text())
+
+
 def test_a_move_with_a_bar_or_a_backtick_stays_in_its_cell(tmp_path):
     text = TINY.replace("{ attach = { expansion = 2 } }", '{ attach = { expansion = 2, at = "*[|`]conv" } }')
     render(report_of(tmp_path, text), tmp_path / "page")
@@ -172,6 +181,19 @@ def test_tables_scroll_in_themselves_and_figures_are_spoken(tmp_path):
     assert len([row for row in rows if row]) == 5 + 4 + 5 + 5 + 5 + 5
     assert "prefers-color-scheme: dark" in page
     assert page.count("<svg") == len(re.findall(r'<svg role="img" aria-label="[^"]{20,}"', page)) == 3
+
+
+def test_a_figure_carries_nothing_that_is_not_seen_or_said(tmp_path):
+    render(report_of(tmp_path), tmp_path)
+    for figure in ("accuracy", "difference", "cost"):
+        svg = (tmp_path / "figures" / f"{figure}.svg").read_text()
+        assert svg.startswith('<svg role="img"')
+        assert "<metadata" not in svg
+        assert set(re.findall(r'\bid="([^"]+)"', svg)) == set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) != set()
+        numbers = [number for path in re.findall(r' d="([^"]*)"', svg) for number in re.findall(r"\d*\.?\d+", path)]
+        assert max(len(number.replace(".", "").lstrip("0")) for number in numbers) == 5  # of the hundreds of points, two behind the dot
+        asked = set(re.findall(r'\[(?:fill|stroke)="(#\w+)"\]', svg))
+        assert asked == {day for day in DUSK if day in re.sub(r"<style>.*?</style>", "", svg, flags=re.DOTALL)} != set()
 
 
 def test_an_arm_without_a_number_is_named_for_what_became_of_it(tmp_path):

@@ -106,17 +106,20 @@ class Site:
         return f"files/{place}{at}{anchor}"
 
     def _copy(self, name: str) -> None:
-        """A report and the pages of its runs, which lead back here."""
+        """A report and the pages of its runs, which lead back here; pages of a kind share one stylesheet, there are hundreds of each."""
         folder = self.folder / "reports" / name
         shutil.copytree(project() / "reports" / name, folder, ignore=shutil.ignore_patterns(*STALE))
         for file in folder.glob("*.html"):
             text = re.sub(r'href="\.\./\.\./notebooks/(\w+)\.ipynb"', r'href="../../\1.html"', file.read_text(encoding="utf-8"))
-            file.write_text(text.replace("<main>", WAY_TO_REPORTS, 1), encoding="utf-8")
-        for file in folder.glob("runs/*.html"):  # there are more than a thousand of them, and they are dressed alike
-            text = file.read_text(encoding="utf-8")
-            css = re.search(r"<style>(.*?)</style>", text, re.S)
-            (self.folder / "reports" / "runs.css").write_text(css[1], encoding="utf-8")
-            file.write_text(text.replace(css[0], '<link rel="stylesheet" href="../../runs.css">', 1), encoding="utf-8")
+            file.write_text(self._undressed(text.replace("<main>", WAY_TO_REPORTS, 1), "report.css", "../"), encoding="utf-8")
+        for file in folder.glob("runs/*.html"):
+            file.write_text(self._undressed(file.read_text(encoding="utf-8"), "runs.css", "../../"), encoding="utf-8")
+
+    def _undressed(self, text: str, sheet: str, up: str) -> str:
+        """The page with its own stylesheet taken out, which the site has as reports/`sheet`, `up` from the page."""
+        css = re.search(r"<style>(.*?)</style>", text, re.S)
+        (self.folder / "reports" / sheet).write_text(css[1], encoding="utf-8")
+        return text.replace(css[0], f'<link rel="stylesheet" href="{up}{sheet}">', 1)
 
     def _write(self, file: str, template: str, **given) -> None:
         environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined)
