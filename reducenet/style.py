@@ -69,7 +69,7 @@ def svg_file(figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     plt.close(figure)
-    text = scour.scourString(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", buffer.getvalue()), LIGHT)  # a name may hold what XML may not
+    text = scour.scourString(buffer.getvalue(), LIGHT)
     return text[text.index("<svg") :]
 
 

@@ -154,11 +154,11 @@ def test_names_of_any_kind_neither_break_the_page_nor_run(tmp_path):
 
 
 def test_a_name_may_hold_what_a_drawing_may_not(tmp_path):
-    text = TINY.replace('label = "the teacher"', 'label = "a\\u000bbc"')
+    text = TINY.replace('label = "the teacher"', 'label = "a\\u000bb\\u001bc\\u0000d"')
     assert text != TINY
     render(report_of(tmp_path, text), tmp_path)
     for figure in ("accuracy", "difference", "cost"):
-        assert ">abc</text>" in ElementTree.canonicalize((tmp_path / "figures" / f"{figure}.svg").read_text())
+        assert ">a b c d</text>" in ElementTree.canonicalize((tmp_path / "figures" / f"{figure}.svg").read_text())
 
 
 def test_a_move_with_a_bar_or_a_backtick_stays_in_its_cell(tmp_path):

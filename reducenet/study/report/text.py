@@ -13,8 +13,8 @@ MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def flat(text: object) -> str:
-    """`text` on one line."""
-    return " ".join(str(text).split())
+    """`text` on one line, without the control characters and half pairs that no page and no drawing can hold."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", " ", str(text)).split())
 
 
 def inline(text: object) -> str:
