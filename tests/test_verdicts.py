@@ -133,10 +133,11 @@ def test_a_contrast_that_may_be_read_again_counts_once_more(tiny):
 
 
 def test_a_replication_is_told_whichever_way_it_goes(tiny, monkeypatch):
-    claim = claim_of(replicate=["again", "against", "few"])
+    claim = claim_of(replicate=["again", "against", "few", "unsure"])
     reports = {}
-    for name, shift in (("again", 0.0), ("against", -4.0), ("few", 0.0)):
+    for name, shift in (("again", 0.0), ("against", -4.0), ("few", 0.0), ("unsure", None)):
         report = Records(tiny.project).report("tiny")
+        shift = 20.0 * np.resize([1, -1], len(report.values)) if shift is None else shift
         report.values["lora"] += shift
         if name == "few":
             report.values = report.values.iloc[:3]
@@ -146,8 +147,10 @@ def test_a_replication_is_told_whichever_way_it_goes(tiny, monkeypatch):
     monkeypatch.setattr(first, "study", lambda name: tiny.study("tiny"))
     found = one(first, claim)
     assert found.kind == "supported"
-    assert [again.kind for again in found.replications] == ["supported", "refuted", "not decided yet"]
-    assert found.replicated == "1 of 2 replications agree"
+    assert [again.kind for again in found.replications] == ["supported", "refuted", "not decided yet", "undecided"]
+    assert found.replicated == "1 of 3 replications agree, 1 undecided"
+    sure = replace(found, replications=found.replications[:3])
+    assert sure.replicated == "1 of 2 replications agree"
     assert one(tiny, claim_of()).replicated == "not replicated yet"
     assert Verdict(claim_of(), "undecided", "").replicated == ""
 

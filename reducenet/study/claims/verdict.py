@@ -67,11 +67,13 @@ class Verdict:
 
     @property
     def replicated(self) -> str:
-        """How many replications say the same; empty for a claim without a verdict that could be repeated."""
+        """How many replications say the same, and how many say nothing; empty for a claim without a verdict that could be repeated."""
         if self.kind not in ("supported", "refuted", "equivalent") or self.claim.exact:
             return ""
         done = [again for again in self.replications if again.kind != "not decided yet"]
-        return f"{sum(again.kind == self.kind for again in done)} of {len(done)} replications agree" if done else "not replicated yet"
+        agree, open_ = (sum(again.kind == kind for again in done) for kind in (self.kind, "undecided"))
+        undecided = f", {open_} undecided" if open_ else ""
+        return f"{agree} of {len(done)} replications agree{undecided}" if done else "not replicated yet"
 
 
 def verdicts(records: Records) -> dict[str, Verdict]:
