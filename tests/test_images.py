@@ -1,5 +1,6 @@
 """Two arms on the same test images: McNemar a seed, the interval for other seeds and other images, the signs turned; against other ways."""
 
+import io
 import itertools
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from reducenet.study.report import statistics
-from reducenet.study.report.images import OnImages, on_images, read_answers, two_way
+from reducenet.study.report.images import OnImages, on_images, pack_answers, read_answers, two_way
 from reducenet.study.report.statistics import compare, family, sign_flip, t_interval
 from reducenet.study.report.tables import read_rows
 
@@ -137,6 +138,12 @@ def test_holm_is_statsmodels(size):
     assert statistics._holm(p, size + 3) == pytest.approx(multipletests([*p, 1, 1, 1], method="holm")[1][:size])
 
 
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def test_a_report_publishes_the_answers_of_its_rows(tmp_path):
     project = Project(tmp_path, lost={"plain/s2": "failed", "drop/s3": "diverged"})
     project.report()
@@ -147,11 +154,17 @@ def test_a_report_publishes_the_answers_of_its_rows(tmp_path):
     text = (project.out / "report.md").read_text()
     assert "| seeds apart on the images | with other images too |" in text
     assert "▲ 0 ▼ 4 of 4" not in text  # four seeds are no result
-    packed = np.load(project.out / "answers.npy")
-    np.save(project.out / "answers.npy", packed[:-1])
-    with pytest.raises(ValueError, match=r"answers\.npy: has \(24, 625\) uint8, and results\.csv has 25 rows"):
+    file = project.out / "answers.npz"
+    whole, packed = file.read_bytes(), np.load(file)["answers"]
+    assert whole == pack_answers(packed)
+    file.write_bytes(pack_answers(packed[:-1]))
+    with pytest.raises(ValueError, match=r"answers\.npz: has \(24, 625\) uint8, and results\.csv has 25 rows"):
         read_rows(project.out)
-    (project.out / "answers.npy").unlink()
+    for broken in (whole[:-30], whole[:40] + bytes(40) + whole[80:], b"", b"no answers", npy(packed)):
+        file.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"answers\.npz: cannot be read \(\w+\); `reducenet publish` writes it"):
+            read_rows(project.out)
+    file.unlink()
     assert read_answers(project.out, 25) == [None] * 25
 
 

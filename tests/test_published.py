@@ -34,7 +34,7 @@ def test_every_run_behind_a_number_is_published_and_nothing_else(project):
 
 def test_links_lead_from_the_report_to_the_runs_and_back(project):
     for name, content in files(project.out).items():
-        text = content.decode(errors="replace")  # answers.npy is no text
+        text = content.decode(errors="replace")  # answers.npz is no text
         links = re.findall(r'<a href="([^"]+)"', text) if name.endswith(".html") else re.findall(r"\]\(([^)]+)\)", text)
         assert bool(links) == name.endswith((".html", ".md", ".ipynb"))
         for link in links:
@@ -88,7 +88,7 @@ def test_nothing_published_tells_of_a_machine(project):
     """No place, no process id, no time of day, no key; no script, and nothing that a page would fetch."""
     keys = {key for run in project.plan.runs.values() for key in (run.key, run.trained)}
     for name, content in files(project.out).items():
-        text = content.decode(errors="replace")  # answers.npy is no text
+        text = content.decode(errors="replace")  # answers.npz is no text
         assert not [key for key in keys if key in text], name
         for trace in (str(project.folder), ".tmp-", "4711", "2026-", "papermill:", '"duration"', "0x0000", "a warning"):
             assert trace not in text, f"{name}: {trace}"

@@ -24,7 +24,7 @@ def redraw(project: Project) -> int:
 
 def test_drawn_anew_it_is_the_same_to_the_last_byte(made):
     before = files(made.out)
-    assert {name.split("/")[0] for name in before} >= {"runs", "figures", "index.html", "answers.npy", "summary.json"}
+    assert {name.split("/")[0] for name in before} >= {"runs", "figures", "index.html", "answers.npz", "summary.json"}
     for name in ("index.html", "report.md", "figures/cost.svg", "runs/lora@2.s0.html"):
         (made.out / name).unlink(missing_ok=True)
     assert redraw(made) == 0
@@ -80,7 +80,7 @@ def test_what_is_missing_or_damaged_is_named(made, capsys):
     run.unlink()
     refused(made, capsys, f"{run.name}: missing or damaged")
     run.write_text(whole)
-    (made.out / "answers.npy").rename(made.out / "gone.npy")
+    (made.out / "answers.npz").rename(made.out / "gone.npy")
     assert redraw(made) == 0  # a report of older days has none
     assert "seeds apart on the images" not in (made.out / "report.md").read_text()
     (made.out / "results.csv").unlink()

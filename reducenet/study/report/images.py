@@ -1,8 +1,11 @@
 """Two arms on the same test images: what other images would say, beside what other seeds do.
 
-`answers.npy` of a report has a row for every row of `results.csv`: one bit an image, 1 where the network was right, as the run stored it.
+`answers.npz` of a report has a row for every row of `results.csv`: one bit an image, 1 where the network was right, as the run stored it.
 """
 
+import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from reducenet.study.report.statistics import LEVEL
 
-ANSWERS = "answers.npy"
+ANSWERS = "answers.npz"
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,22 @@ class OnImages:
     high: float
 
 
+def pack_answers(packed: np.ndarray) -> bytes:
+    """The bytes of the file that `read_answers` reads: uint8 [rows, images / 8], compressed."""
+    file = io.BytesIO()
+    np.savez_compressed(file, answers=packed)
+    return file.getvalue()
+
+
 def read_answers(folder: Path, rows: int) -> list[np.ndarray | None]:
     """The packed bits of every row; None for all where the report has none. A `ValueError` names a file that is of other rows."""
     file = folder / ANSWERS
     if not file.is_file():
         return [None] * rows
-    packed = np.load(file, allow_pickle=False)
+    try:
+        packed = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)["answers"]
+    except (ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file}: cannot be read ({type(error).__name__}); `reducenet publish` writes it") from None
     if packed.ndim != 2 or packed.dtype != np.uint8 or len(packed) != rows:
         raise ValueError(f"{file}: has {packed.shape} {packed.dtype}, and results.csv has {rows} rows; `reducenet publish` writes both")
     return list(packed)

@@ -1,6 +1,6 @@
 """From the store to `reports/STUDY/`: rows, the executed notebooks, and the page that follows from the rows.
 
-    reports/STUDY/   index.html  report.md  results.csv  timings.csv  answers.npy  summary.json  figures/*.svg  runs/*.ipynb  runs/*.html
+    reports/STUDY/   index.html  report.md  results.csv  timings.csv  answers.npz  summary.json  figures/*.svg  runs/*.ipynb  runs/*.html
 
 and tuned.json, what was tried to choose learning rates, where the study tunes.
 
@@ -10,14 +10,11 @@ rounds alike; the timings stay as they are while the results do.
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-
-import numpy as np
 
 from reducenet.data.sources import is_own
 from reducenet.store import Store
@@ -26,7 +23,7 @@ from reducenet.study.plan import Plan, Run
 from reducenet.study.read import StudyError
 from reducenet.study.report import runs
 from reducenet.study.report.answer import answer
-from reducenet.study.report.images import ANSWERS
+from reducenet.study.report.images import ANSWERS, pack_answers
 from reducenet.study.report.page import render
 from reducenet.study.report.prose import Report
 from reducenet.study.report.rows import answers, collect
@@ -56,7 +53,7 @@ def write(plan: Plan, store: Store, out: Path, force: bool = False, timings: boo
                          f"`reducenet run {plan.name}` first")  # fmt: skip
     results = to_csv(rows)
     tables = {RESULTS: results.encode(), TIMINGS: _timings(out, results, to_csv(took), timings).encode(),
-              ANSWERS: saved(answers(plan, store, rows)), **of_ones_own(plan, store), **chosen(plan)}  # fmt: skip
+              ANSWERS: pack_answers(answers(plan, store, rows)), **of_ones_own(plan, store), **chosen(plan)}  # fmt: skip
     key = freshness(plan, tables)
     fresh = force or not _is_current(out, key, tables)
     if fresh:
@@ -100,13 +97,6 @@ def of_ones_own(plan: Plan, store: Store) -> dict[str, bytes]:
 def chosen(plan: Plan) -> dict[str, bytes]:
     """What was tried to choose the learning rates of the study's arms, there or in one that it extends; nothing where it says them."""
     return {TUNED: as_text(plan.study.choices).encode()} if plan.study.tune else {}
-
-
-def saved(array: np.ndarray) -> bytes:
-    """The bytes of an .npy file."""
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
 
 
 def freshness(plan: Plan, tables: dict[str, bytes]) -> str:
