@@ -103,6 +103,25 @@ def test_a_link_to_a_page_of_a_report_leads_to_what_a_browser_shows(course):
 
 
 @pytest.mark.engine
+def test_reports_share_a_stylesheet_and_keep_one_of_their_own(course):
+    out = course(("m", "# One"))
+    dress = {"a": ("p{}", "q{}"), "b": ("p{}", "q{}"), "c": ("p{ color: red }", "q{ color: red }"), "d": (None, None)}
+    for name, (report, run) in dress.items():
+        (out.parent / "reports" / name / "runs").mkdir(parents=True)
+        for file, css in (("index", report), ("runs/x", run)):
+            head = f"<style>{css}</style>" if css else ""
+            (out.parent / "reports" / name / f"{file}.html").write_text(f"<title>{name}</title>{head}<main>{name}</main>")
+    build(out)
+    for name, (report, run) in dress.items():
+        for file, css, sheet in (("index", report, "report.css"), ("runs/x", run, "runs.css")):
+            there = out / "reports" / name / f"{file}.html"
+            links = re.findall(r'<link rel="stylesheet" href="([^"]*)">', there.read_text())
+            worn = [(there.parent / link).resolve().read_text() for link in links] + re.findall(r"<style>(.*?)</style>", there.read_text())
+            assert worn == ([css] if css else [])
+            assert [(there.parent / link).resolve() for link in links] == ([out / "reports" / sheet] if name in "ab" else [])
+
+
+@pytest.mark.engine
 def test_a_page_runs_once_until_it_is_another(course, capsys):
     out = course(("m", "# One\n\n[results](../rows.csv)"), ("c", "profile: str = 'quick'", "parameters"), ("c", "print(profile)"))
     (out.parent / "rows.csv").write_text("a\n1\n")

@@ -116,9 +116,12 @@ class Site:
             file.write_text(self._undressed(file.read_text(encoding="utf-8"), "runs.css", "../../"), encoding="utf-8")
 
     def _undressed(self, text: str, sheet: str, up: str) -> str:
-        """The page with its own stylesheet taken out, which the site has as reports/`sheet`, `up` from the page."""
-        css = re.search(r"<style>(.*?)</style>", text, re.S)
-        (self.folder / "reports" / sheet).write_text(css[1], encoding="utf-8")
+        """The page without its stylesheet, which the site has as reports/`sheet`, `up` from the page; one dressed otherwise keeps its own."""
+        css, shared = re.search(r"<style>(.*?)</style>", text, re.S), self.folder / "reports" / sheet
+        if css and not shared.exists():
+            shared.write_text(css[1], encoding="utf-8")
+        if not css or css[1] != shared.read_text(encoding="utf-8"):
+            return text
         return text.replace(css[0], f'<link rel="stylesheet" href="{up}{sheet}">', 1)
 
     def _write(self, file: str, template: str, **given) -> None:
