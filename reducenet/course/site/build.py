@@ -116,7 +116,7 @@ class Site:
             file.write_text(self._undressed(file.read_text(encoding="utf-8"), "runs.css", "../../"), encoding="utf-8")
 
     def _undressed(self, text: str, sheet: str, up: str) -> str:
-        """The page without its stylesheet, which the site has as reports/`sheet`, `up` from the page; one dressed otherwise keeps its own."""
+        """The page without its stylesheet, which the site has as reports/`sheet`, `up` from the page; one of other dress keeps its own."""
         css, shared = re.search(r"<style>(.*?)</style>", text, re.S), self.folder / "reports" / sheet
         if css and not shared.exists():
             shared.write_text(css[1], encoding="utf-8")
