@@ -18,7 +18,7 @@ ARMS = {
     "drop-fc": (ORANGE, "v"), "drop-kd": (PURPLE, "P"), "lora": (RED, "*"),
 }  # fmt: skip
 MARKERS = "os^vDP*X<>"
-# A figure weighs a third less, and looks as it did. Colours stay as they are written: `dusk` looks for them.
+# A figure weighs less and looks as it did. Colours stay as they are written: `dusk` looks for them.
 LIGHT = scour.parse_args(["--set-precision=5", "--create-groups", "--enable-id-stripping", "--remove-metadata", "--strip-xml-prolog",
                           "--disable-simplify-colors", "--indent=none", "--quiet"])  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from reducenet.course import own
 from reducenet.course.choosing import Choosing, paired_rows
 from reducenet.course.evidence import Evidence, project
-from reducenet.study.claims import registered
+from reducenet.study.claims import registered, say
 from reducenet.study.claims.records import Records, compared_with
 from reducenet.study.claims.register import ClaimError, read_register
 from reducenet.study.read import StudyError
@@ -140,6 +140,9 @@ def test_the_register_is_read_where_no_page_of_the_course_is(tmp_path, claims):
     (tmp_path / "ablations").symlink_to(project() / "ablations")
     (tmp_path / "reports").symlink_to(project() / "reports")
     assert read_register(Records(tmp_path)).claims == claims
+    named = claims["H1"].notebooks
+    assert [link for _, link in say.course_pages(project(), named)] == [f"../../notebooks/{name}.ipynb" for name in named] != []
+    assert say.course_pages(tmp_path, named) == []
 
 
 # --- what was registered ---------------------------------------------------------------------

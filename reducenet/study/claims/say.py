@@ -133,7 +133,7 @@ def threats(records: Records, found: Verdict) -> list[str]:
                      f"{middle_of(records, found)}.")  # fmt: skip
     if found.regime:
         lines.append(f"One regime: {inline(found.regime)}. What holds in it need not hold in another.")
-    if found.kind in ("supported", "refuted", "equivalent") and not claim.exact and not found.replicated.startswith(("1", "2", "3")):
+    if found.kind in ("supported", "refuted", "equivalent") and not claim.exact and not found.agreeing:
         lines.append(f"Replications: {found.replicated}. A result is what happens again.")
     if found.cost is not None and abs(found.cost - 1) > 0.05:
         lines.append(f"The two arms of the deciding contrast do not cost the same to train: {found.cost:.2f} to 1, teachers included.")
@@ -210,8 +210,9 @@ def again_at(records: Records, found: Verdict) -> str:
 
 
 def course_pages(project: Path, notebooks: list[str]) -> list[tuple[str, str]]:
-    """(title, path from reports/claims) of these notebooks."""
-    texts = {name: (project / "notebooks" / "src" / f"{name}.py").read_text(encoding="utf-8") for name in notebooks}
+    """(title, path from reports/claims) of those of these notebooks that are there."""
+    sources = [project / "notebooks" / "src" / f"{name}.py" for name in notebooks]
+    texts = {source.stem: source.read_text(encoding="utf-8") for source in sources if source.is_file()}
     titles = {name: next(line for line in text.splitlines() if line.startswith("# # ")) for name, text in texts.items()}
     return [(inline(title.removeprefix("# # ")), f"../../notebooks/{name}.ipynb") for name, title in titles.items()]
 

@@ -66,14 +66,19 @@ class Verdict:
         return min(found, key=lambda c: abs(c.mean))
 
     @property
+    def agreeing(self) -> int:
+        """How many replications come to the same verdict."""
+        return sum(again.kind == self.kind for again in self.replications)
+
+    @property
     def replicated(self) -> str:
         """How many replications say the same, and how many say nothing; empty for a claim without a verdict that could be repeated."""
         if self.kind not in ("supported", "refuted", "equivalent") or self.claim.exact:
             return ""
         done = [again for again in self.replications if again.kind != "not decided yet"]
-        agree, open_ = (sum(again.kind == kind for again in done) for kind in (self.kind, "undecided"))
+        open_ = sum(again.kind == "undecided" for again in done)
         undecided = f", {open_} undecided" if open_ else ""
-        return f"{agree} of {len(done)} replications agree{undecided}" if done else "not replicated yet"
+        return f"{self.agreeing} of {len(done)} replications agree{undecided}" if done else "not replicated yet"
 
 
 def verdicts(records: Records) -> dict[str, Verdict]:
