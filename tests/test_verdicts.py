@@ -151,6 +151,12 @@ def test_a_replication_is_told_whichever_way_it_goes(tiny, monkeypatch):
     assert found.replicated == "1 of 3 replications agree, 1 undecided"
     sure = replace(found, replications=found.replications[:3])
     assert sure.replicated == "1 of 2 replications agree"
+    alone = replace(found, replications=found.replications[1:])
+    assert (found.agreeing, alone.agreeing) == (1, 0)
+    assert not [line for line in say.threats(first, found) if "Replications" in line]
+    assert [line for line in say.threats(first, alone) if "Replications" in line] == [
+        "Replications: 0 of 2 replications agree, 1 undecided. A result is what happens again."
+    ]
     assert one(tiny, claim_of()).replicated == "not replicated yet"
     assert Verdict(claim_of(), "undecided", "").replicated == ""
 
