@@ -24,7 +24,15 @@ TESTS = {
     "study/plan": "plan drive", "study/key": "plan cli", "study/preview": "preview cli", "study/aside": "aside",
     "study/accept": "accept", "study/run/execute": "drive run", "study/run/drive": "drive run", "store": "store drive",
     "study/run/progress": "progress", "study/estimate": "progress cli", "study/overview": "cli drive",
-    "play/piece": "piece", "play/play": "play piece", "play/preview": "preview", "play/checkpoint": "checkpoint piece", "cli": "cli",
+    "study/report/statistics": "statistics images verdicts", "study/report/answer": "report page", "study/report/images": "images report",
+    "study/report/rows": "report run", "study/report/tables": "report", "study/report/prose": "report page",
+    "study/report/text": "report page", "study/report/tuned": "tune report", "study/report/runs": "claim_pages",
+    "study/claims/verdict": "verdicts second_look claims claim_pages", "study/claims/register": "claims second_look verdicts claim_pages",
+    "study/claims/registered": "claims claim_pages", "study/claims/records": "claims second_look claim_pages",
+    "study/claims/central": "claim_pages panel_budget", "study/claims/rates": "claim_pages",
+    "study/claims/say": "claims claim_pages second_look", "study/claims/overview": "claim_pages",
+    "study/claims/pages": "claim_pages second_look", "study/claims/publish": "claim_pages claims", "play/piece": "piece",
+    "play/play": "play piece", "play/preview": "preview", "play/checkpoint": "checkpoint piece", "cli": "cli",
 }  # fmt: skip
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not engine",
            "--deselect", "tests/test_lock.py::test_the_projects_lock_knows_the_source_as_it_is"]  # fmt: skip

@@ -95,6 +95,7 @@ def test_too_few_pairs_are_no_result_and_lost_pairs_are_dropped():
     assert contrast.reading == "no result"
     (none,) = compare(table(plain=base, none=np.full(6, np.nan)), "plain", 0.5)
     assert (none.n, none.reading) == (0, "no result")
+    assert all(isinstance(p, float) and np.isnan(p) for p in (none.p, none.p_equivalent, none.p_flip))
 
 
 def test_equal_arms_are_equivalent_and_not_an_error():
