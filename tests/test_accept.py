@@ -123,6 +123,14 @@ def test_a_study_that_cannot_be_planned_here_has_no_runs_to_ask_for(world, lacks
     assert accept(False, world.folder) == 1  # and what is to be trained again is told of the others
 
 
+def test_an_ill_formed_study_is_said_before_anything_is_played(world):
+    make(world.folder.parent, TINY.replace("seeds = 2", "seeds = 0"), "wrong")
+    world.stale("loss kd")
+    with pytest.raises(StudyError, match="wrong.toml: seeds"):
+        accept(False, world.folder)
+    assert world.asked == []
+
+
 def test_other_numbers_raise_the_version_if_they_may_and_change_nothing_if_not(world, capsys):
     world.stale("drop_branch")
     world.changes = {"drop/s0": other("train"), "lora@2/s0": other("train"), "lora/s0": other("train")}
@@ -408,7 +416,7 @@ def test_the_project_gives_the_numbers_that_its_lock_has_proofs_of(tmp_path, mon
     for entry in [*found["words"].values(), *found["shared"].values()]:
         entry["source"] = "other"
     monkeypatch.setattr(lock, "FILE", tmp_path / "lock.json")
-    monkeypatch.setattr(accepting, "_from_store", lambda folder, changed: ())
+    monkeypatch.setattr(accepting, "_from_store", lambda store, studies, changed: ())
     lock.FILE.write_text(json.dumps(found))
     assert main(["accept"]) == 0, capsys.readouterr().out
     after = lock.known()

@@ -39,11 +39,11 @@ def accept(raised: bool, folder: Path = Path("ablations")) -> int:
         kinds = "; ".join(known["proofs"]) or "none"
         raise StudyError(f"{lock.FILE.name} holds no proof from a machine like this ({where}; it has: {kinds}); at a commit whose source "
                          "is the lock's, `reducenet accept` makes one")  # fmt: skip
-    runs = _runs(folder)
+    runs, studies = _runs(folder), list(_studies(folder))  # an ill-formed study is said here, before anything is played
     again = _replayed(_to_play(runs, changed, proofs), sorted(words("dataset")))
     played = {found["name"]: {part: found[part] for part in lock.SHARED_PARTS if part in found} for found in again}
     blame = blamed(runs, played, proofs, changed)
-    for run, same in _from_store(folder, changed):
+    for run, same in _from_store(Store(folder / "store"), studies, changed):
         print(f"{run.name}, played again from the store: {'equal' if same else 'other numbers'}")
         if not same:
             blame |= {name: [*blame.get(name, []), run.name] for name in _used(run) & changed or {"train"}}
@@ -63,7 +63,7 @@ def accept(raised: bool, folder: Path = Path("ablations")) -> int:
     if other and not changed:
         raise StudyError(f"other numbers in {', '.join(other)}, though no source has changed: another library, or another machine?")
     if blame and not raised:
-        print("\n".join(_price(folder, set(blame))))
+        print("\n".join(_price(Store(folder / "store"), studies, set(blame))))
         print("nothing is changed; `reducenet accept --raise` raises " + ", ".join(sorted(blame)))
         return 1
     _write(known, every, set(blame), {**proofs, **played}, where, runs)
@@ -158,10 +158,10 @@ def _studies(folder: Path) -> Iterator[Plan]:
                 yield plan(file, "cpu")
 
 
-def _from_store(folder: Path, changed: set[str]) -> Iterator[tuple[Run, bool]]:
+def _from_store(store: Store, studies: list[Plan], changed: set[str]) -> Iterator[tuple[Run, bool]]:
     """For each changed word the cheapest finished run of a study that uses it, and whether it gives the same network again."""
-    store, cheapest = Store(folder / "store"), {}
-    for made in _studies(folder):
+    cheapest = {}
+    for made in studies:
         for run in made.runs.values():
             upstream = {made.runs[key].trained for key in run.needs}
             if run.parameters["paid_by"] or not all(store.entry(key).exists() for key in (run.trained, *upstream)):
@@ -176,11 +176,10 @@ def _from_store(folder: Path, changed: set[str]) -> Iterator[tuple[Run, bool]]:
         yield run, found["network"] == store.result(run.trained)["network"]
 
 
-def _price(folder: Path, trouble: set[str]) -> Iterator[str]:
+def _price(store: Store, studies: list[Plan], trouble: set[str]) -> Iterator[str]:
     """What it costs to train again what uses these words, study by study; or to measure it again, where nothing else is to blame."""
     what = "measured" if trouble == {"measure"} else "trained"
-    store = Store(folder / "store")
-    for made in _studies(folder):
+    for made in studies:
         stale = [run for run in made.runs.values() if trouble & set(lock.SHARED_PARTS) - {"together"} or _used(run) & trouble]
         after = {key for run in stale for key in made.runs if run.key in made.ancestry(key)}
         seconds = [store.result(key)["cost"]["seconds"] for key in after if store.entry(key).exists()]
