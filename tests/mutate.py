@@ -29,7 +29,7 @@ TESTS = {
     "study/report/text": "report page", "study/report/tuned": "tune report", "study/report/runs": "claim_pages",
     "study/claims/verdict": "verdicts second_look claims claim_pages", "study/claims/register": "claims second_look verdicts claim_pages",
     "study/claims/registered": "claims claim_pages", "study/claims/records": "claims second_look claim_pages",
-    "study/claims/central": "claim_pages panel_budget", "study/claims/rates": "claim_pages",
+    "study/claims/central": "claim_pages panel_budget", "study/claims/rates": "rates",
     "study/claims/say": "claims claim_pages second_look", "study/claims/overview": "claim_pages",
     "study/claims/pages": "claim_pages second_look", "study/claims/publish": "claim_pages claims", "play/piece": "piece",
     "play/play": "play piece", "play/preview": "preview", "play/checkpoint": "checkpoint piece", "cli": "cli",
