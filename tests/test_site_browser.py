@@ -204,6 +204,23 @@ def test_nothing_sticks_out_and_nothing_serious_is_in_the_way(look, site, size, 
     assert wrong == []
 
 
+@pytest.mark.parametrize("size", ["desk", "phone"])
+@eyes
+def test_a_report_on_the_site_looks_as_the_one_that_is_committed(chromium, site, size):
+    """Its cells stand as they do there: the site has the stylesheet apart and in fewer words."""
+    for place in ("quick/index.html", "claims/index.html", "claims/H5.html"):
+        page = chromium.new_page(viewport=dict(zip(("width", "height"), SIZES[size], strict=True)))
+        cells = []
+        for root in (ROOT, site):
+            page.goto((root / "reports" / place).as_uri())
+            cells.append(page.eval_on_selector_all(
+                "th, td", "cells => cells.map(c => [getComputedStyle(c)].map(s => [c.innerText, s.textAlign, s.whiteSpace, s.display])[0])"
+            ))  # fmt: skip
+        page.close()
+        assert cells[0] == cells[1]
+        assert {"left", "right"} <= {align for _, align, *_ in cells[0]}
+
+
 @pytest.mark.parametrize(("size", "by"), [("desk", "keyboard"), ("phone", "finger"), pytest.param("desk", "mouse", marks=pytest.mark.slow)])
 @eyes
 def test_every_control_of_every_panel_moves_something(look, site, size, by):

@@ -116,9 +116,10 @@ class Site:
             file.write_text(self._undressed(file.read_text(encoding="utf-8"), "runs.css", "../../"), encoding="utf-8")
 
     def _undressed(self, text: str, sheet: str, up: str) -> str:
-        """The page without its stylesheet, which the site has as reports/`sheet`, `up` from the page; one of other dress keeps its own."""
+        """The page without its stylesheet, which the site has as reports/`sheet`, `up` from the page; one of other dress keeps its own. A
+        column of numbers is a class there: every cell says it, and it looks alike."""
         css, shared = re.search(r"<style>(.*?)</style>", text, re.S), self.folder / "reports" / sheet
-        dress = css and css[1].replace('[style*="right"]', ".n")  # a short name for a column of numbers: every cell says it
+        dress = css and css[1].replace('[style*="right"]', ".n")
         if css and not shared.exists():
             shared.write_text(dress, encoding="utf-8")
         if not css or dress != shared.read_text(encoding="utf-8"):
