@@ -4,7 +4,7 @@
    much it does, or that it is not decided, and how the first stands to the baseline.
 2. Without such a pair, every arm against the baseline: how many are higher, equivalent, lower, not decided.
 
-"Yes" and "No" are said only of such a pair, and only where the title asks for one of them.
+"Yes" and "No" are said only of such a pair, and only where the title asks for one of them; elsewhere it is "Found".
 """
 
 from reducenet.study.report.prose import FEW, Report, by_itself, interval, joined, signed
@@ -59,8 +59,8 @@ def _pair(report: Report, asked: Contrast) -> str:
         return f"No result: {arm} and {against} share {asked.n} finished seeds, and a number needs {RESULT}."
     if asked.reading == Reading.UNDECIDED:
         return f"Not decided: {arm} against {against}, {interval(asked)} points of {report.measure}{by_itself(asked)}."
-    verdict = f"{'Yes' if asked.reading == Reading.HIGHER else 'No'}: " if _asks_yes_or_no(report) else ""
-    return f"{verdict}{arm} is {_place(report, asked, f' points of {report.measure}')}{_and_the_baseline(report, asked)}."
+    said = ("Yes" if asked.reading == Reading.HIGHER else "No") if _asks_yes_or_no(report) else "Found"
+    return f"{said}: {arm} is {_place(report, asked, f' points of {report.measure}')}{_and_the_baseline(report, asked)}."
 
 
 def _and_the_baseline(report: Report, asked: Contrast) -> str:
@@ -93,5 +93,7 @@ def _against_baseline(report: Report) -> str:
 
 
 def _asks_yes_or_no(report: Report) -> bool:
+    """`Does it help?`, and `In wide networks, does it help?`; not `When does it help?`."""
     title = report.study.title.strip()
-    return bool(report.study.compare.also) and title.endswith("?") and title.split()[0].lower() in AUXILIARIES
+    begins = {clause.split()[0].lower() for clause in (title.partition(", ")[0], title.rpartition(", ")[2]) if clause.strip()}
+    return bool(report.study.compare.also) and title.endswith("?") and not AUXILIARIES.isdisjoint(begins)
